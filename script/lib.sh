@@ -1,0 +1,226 @@
+# shellcheck shell=bash
+# What script/demo and script/test share: installing what is missing, building
+# in a private copy, and a throwaway server. Sourced, not run.
+#
+# PostgreSQL refuses to run as root, so root builds and serves as an
+# unprivileged user, who may be unable to read or write the work tree. Nothing
+# is written to the work tree.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+superuser=postgres	# of the throwaway server, whoever runs it
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "${0##*/}: $*"; exit 1; }
+
+as_root()
+{
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	else
+		command -v sudo >/dev/null || die "needs root or sudo for: $*"
+		sudo "$@"
+	fi
+}
+
+# Everything that does not install runs by this. The lock of lock_server is not
+# passed on: what outlives the script must not hold it.
+as_user()
+{
+	if [ "$(id -u)" = 0 ]; then
+		runuser -u "$run_user" -- "$@" 9<&-
+	else
+		"$@" 9<&-
+	fi
+}
+
+# The environment of the caller must not lead psql to another server, nor its
+# language change what a test prints.
+clean_environment()
+{
+	local name
+	for name in $(compgen -e PG); do
+		[ "$name" = PG_CONFIG ] || unset "$name"
+	done
+	export LC_ALL=C.UTF-8
+	umask 022
+}
+
+# ----- installing what is missing -----
+
+# Prints the newest installed pg_config that has both a server and what
+# extensions are built with; nothing if there is none.
+find_pg_config()
+{
+	local candidate
+	for candidate in ${PG_CONFIG:-$(ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null |
+		sort -rV) pg_config}; do
+		if [ -x "$("$candidate" --bindir 2>/dev/null)/initdb" ] &&
+			[ -f "$("$candidate" --pgxs)" ] &&
+			[ -d "$("$candidate" --includedir-server)" ]; then
+			command -v "$candidate"
+			return
+		fi
+	done
+}
+
+# Prints the major version to install: of the server that is here, or else the
+# distribution's own.
+postgresql_version()
+{
+	local here
+	here=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1)
+	if [ -n "$here" ]; then
+		echo "$here" | cut -d / -f 5
+	else
+		apt-cache depends postgresql | sed -nE 's/.*Depends: postgresql-([0-9]+)$/\1/p'
+	fi
+}
+
+# Packages to install, with @ for PostgreSQL's version; $1 is "test" for those which only tests need.
+missing_packages()
+{
+	command -v cc >/dev/null && [ -f /usr/include/stdio.h ] || echo gcc libc6-dev
+	command -v make >/dev/null || echo make
+	[ -f /usr/include/openssl/evp.h ] || echo libssl-dev
+	if [ -z "$(find_pg_config)" ]; then
+		[ -z "${PG_CONFIG:-}" ] ||
+			die "PG_CONFIG=$PG_CONFIG has no server or no development files"
+		echo postgresql-@ postgresql-server-dev-@
+	fi
+	[ "$1" = test ] || return 0
+	command -v prove >/dev/null || echo perl
+	perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+	command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
+}
+
+# Debian's package makes and starts a cluster of its own, which nobody asked
+# for here. Where PostgreSQL already is, its configuration is left alone.
+without_main_cluster()
+{
+	local conf=/etc/postgresql-common/createcluster.d/no-main-cluster.conf status=0
+
+	if [ -d /etc/postgresql-common ]; then
+		"$@"
+	else
+		as_root mkdir -p "${conf%/*}"
+		echo 'create_main_cluster = off' | as_root tee "$conf" >/dev/null
+		"$@" || status=$?
+		as_root rm -r "${conf%/*}"
+		return "$status"
+	fi
+}
+
+install_missing()
+{
+	local packages version
+
+	packages=$(missing_packages "$1")
+	if [ -n "$packages" ]; then
+		command -v apt-get >/dev/null || die "please install:" $packages
+		as_root apt-get -qq update
+		version=$(postgresql_version)
+		packages=${packages//@/$version}
+		say "installing" $packages
+		without_main_cluster as_root env DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq -y --no-install-recommends install $packages >/dev/null
+	fi
+	pg_config=$(find_pg_config)
+	[ -n "$pg_config" ] || die "no PostgreSQL to build with was found"
+	bindir=$("$pg_config" --bindir)
+	pkglibdir=$("$pg_config" --pkglibdir)
+}
+
+# ----- the private copy -----
+
+# Makes $work, a directory of the user who runs the server.
+make_work()
+{
+	run_user=nobody
+	if id -u postgres >/dev/null 2>&1; then run_user=postgres; fi
+
+	# Root's own TMPDIR may be closed to others.
+	base=${TMPDIR:-/tmp}
+	as_user test -w "$base" || base=/tmp
+	export TMPDIR=$base
+
+	work=$(as_user mktemp -d --suffix=.apikeys)
+	export HOME=$work	# no start-up file of the caller
+	socket=$work
+	[ "${#socket}" -lt 85 ] || die "TMPDIR is too long for the path of a socket: $base"
+}
+
+# Copies what git would see of the work tree, so that neither stale objects nor
+# the results of earlier runs come along.
+copy_tree()
+{
+	as_user mkdir "$work/src"
+	tar -C "$top" --exclude-vcs --exclude-vcs-ignores -cf - . |
+		as_user tar -C "$work/src" --no-same-owner --no-same-permissions -xf -
+	cd "$work/src"
+}
+
+# One run at a time, as all install into the same PostgreSQL.
+lock_server()
+{
+	exec 9<"$pkglibdir"
+	flock --nonblock 9 || { say "waiting for another run to end"; flock 9; }
+}
+
+build_and_install()
+{
+	local -a make=(make -s -C "$work/src" PG_CONFIG="$pg_config")
+
+	as_user "${make[@]}" -j "$(nproc)" WERROR="${WERROR:-}"
+	if [ -w "$pkglibdir" ]; then
+		"${make[@]}" install
+	else
+		as_root "${make[@]}" install
+	fi
+}
+
+# ----- the throwaway server -----
+
+start_server()
+{
+	as_user "$bindir/initdb" -D "$work/data" -U "$superuser" --auth=trust \
+		--encoding=UTF8 --locale=C --no-sync >"$work/initdb.log" ||
+		{ cat "$work/initdb.log" >&2; die "initdb failed"; }
+	as_user tee -a "$work/data/postgresql.conf" >/dev/null <<-EOF
+		listen_addresses = ''
+		unix_socket_directories = '$socket'
+		fsync = off
+		max_prepared_transactions = 10
+		wal_level = logical
+	EOF
+	export PGHOST=$socket PGPORT=5432 PGUSER=$superuser
+	as_user "$bindir/pg_ctl" -s -w -D "$work/data" -l "$work/server.log" start ||
+		{ cat "$work/server.log" >&2; die "the server did not start"; }
+}
+
+# For trap: the server and the copy are gone however the script ends.
+clean_up()
+{
+	local status=$?
+
+	cd /
+	if [ -n "${work:-}" ]; then
+		if [ -f "$work/data/postmaster.pid" ]; then
+			as_user "$bindir/pg_ctl" -s -m immediate -D "$work/data" stop 2>/dev/null || true
+		fi
+		as_user rm -rf "$work"
+	fi
+	return "$status"
+}
+
+# Everything up to a running server. $1 is passed on to install_missing.
+set_up()
+{
+	clean_environment
+	trap clean_up EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	install_missing "$1"
+	make_work
+	lock_server
+	copy_tree
+}

@@ -1,0 +1,71 @@
+/*
+ * apikeys.c
+ *		Loading the module, and its settings.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "apikeys.h"
+#include "usage.h"
+
+APIKEY_MODULE_MAGIC;
+
+char	   *apikey_prefix = NULL;
+bool		apikey_revoke_remote_apply = true;
+bool		apikey_seal_principal = true;
+
+static bool
+check_prefix(char **newval, void **extra pg_attribute_unused(),
+			 GucSource source pg_attribute_unused())
+{
+	if (apikey_prefix_is_valid(*newval))
+		return true;
+	GUC_check_errdetail("A prefix has 1 to %d characters of a-z and 0-9, the first of them a letter.",
+						APIKEY_PREFIX_MAX);
+	return false;
+}
+
+void
+_PG_init(void)
+{
+	DefineCustomStringVariable("apikeys.prefix",
+							   "Prefix of the values of new keys.",
+							   "It names the deployment or region. Values with other prefixes keep working.",
+							   &apikey_prefix, "ak",
+							   PGC_SUSET, 0,
+							   check_prefix, NULL, NULL);
+	DefineCustomBoolVariable("apikeys.revoke_remote_apply",
+							 "Makes transactions that delete, lower or expire a key wait for synchronous standbys to apply them.",
+							 "It raises synchronous_commit to remote_apply, unless that is off or local.",
+							 &apikey_revoke_remote_apply, true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("apikeys.seal_principal",
+							 "Forbids a second principal in a transaction.",
+							 "Superusers may always set another.",
+							 &apikey_seal_principal, true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+	/* what takes a restart can be defined while the server starts only */
+	DefineCustomIntVariable("apikeys.usage_max_keys",
+							"Keys whose usage can be counted between two flushes.",
+							"Only if the library is preloaded; 0 counts nothing.",
+							&usage_max_keys, 65536, 0, 16 * 1024 * 1024,
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("apikeys.usage_flush_interval",
+							"Time between two flushes of usage to apikey_usage.",
+							NULL,
+							&usage_flush_interval, 10, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	apikey_principal_init();
+	MarkGUCPrefixReserved("apikeys");
+	apikey_catalog_init();
+	usage_init();
+}

@@ -1,0 +1,152 @@
+/*
+ * check.c
+ *		What arguments must be like, for the functions and, as predicates, for
+ *		the tables' constraints.
+ *
+ * Messages never repeat an argument: it might be a key in the wrong place.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "mb/pg_wchar.h"
+#include "utils/timestamp.h"
+
+#include "apikeys.h"
+
+PG_FUNCTION_INFO_V1(apikey_is_id);
+PG_FUNCTION_INFO_V1(apikey_is_name);
+
+#define ID_MAX_BYTES	128
+#define NAME_MAX_CHARS	100
+
+/*
+ * ASCII's control characters, and in UTF-8 those of Unicode's C1 block, which
+ * terminals obey as well.
+ */
+static bool
+has_control_character(const char *text, int len)
+{
+	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
+
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = text[i];
+
+		if (c < 0x20 || c == 0x7F)
+			return true;
+		if (utf8 && c == 0xC2 && i + 1 < len && (unsigned char) text[i + 1] < 0xA0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_id(Datum id)
+{
+	text	   *value;
+	int			len;
+
+	if (toast_raw_datum_size(id) > ID_MAX_BYTES + VARHDRSZ)
+		return false;
+	value = DatumGetTextPP(id);
+	len = VARSIZE_ANY_EXHDR(value);
+	return len >= 1 && !has_control_character(VARDATA_ANY(value), len);
+}
+
+static bool
+is_name(Datum name)
+{
+	text	   *value;
+	int			len;
+
+	if (toast_raw_datum_size(name) >
+		NAME_MAX_CHARS * MAX_MULTIBYTE_CHAR_LEN + VARHDRSZ)
+		return false;
+	value = DatumGetTextPP(name);
+	len = VARSIZE_ANY_EXHDR(value);
+	return len >= 1 &&
+		pg_mbstrlen_with_len(VARDATA_ANY(value), len) <= NAME_MAX_CHARS &&
+		!has_control_character(VARDATA_ANY(value), len);
+}
+
+/*
+ * apikey_is_id(id text) returns boolean
+ */
+Datum
+apikey_is_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(is_id(PG_GETARG_DATUM(0)));
+}
+
+/*
+ * apikey_is_name(name text) returns boolean
+ */
+Datum
+apikey_is_name(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(is_name(PG_GETARG_DATUM(0)));
+}
+
+void
+apikey_check_id(Datum id)
+{
+	if (!is_id(id))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid organization or user identifier"),
+				 errdetail("An identifier has 1 to %d bytes and no control characters.",
+						   ID_MAX_BYTES)));
+}
+
+void
+apikey_check_name(Datum name)
+{
+	if (!is_name(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid key name"),
+				 errdetail("A name has 1 to %d characters and no control characters.",
+						   NAME_MAX_CHARS)));
+}
+
+void
+apikey_check_expiry(TimestampTz expires_at)
+{
+	if (expires_at <= GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the expiry must be in the future")));
+}
+
+/* The argument of this number, from 0, must not be NULL. */
+void
+apikey_require_argument(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument %d must not be null", n + 1)));
+}
+
+void
+apikey_require_arguments(FunctionCallInfo fcinfo)
+{
+	for (int i = 0; i < PG_NARGS(); i++)
+		apikey_require_argument(fcinfo, i);
+}
+
+bool
+apikey_text_equal(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+/* Something that is named by an identifier does not exist. */
+void
+apikey_no_such(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no such %s", what)));
+}

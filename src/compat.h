@@ -1,0 +1,69 @@
+/*
+ * compat.h
+ *		Everything that differs between the PostgreSQL versions we support
+ *		(15 to 19).  No other file may test PG_VERSION_NUM.
+ */
+#ifndef APIKEYS_COMPAT_H
+#define APIKEYS_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "apikeys needs PostgreSQL 15 or later"
+#endif
+
+/* The varlena macros moved out of postgres.h in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* The memory of a setting's "extra" belongs to guc.c since 16. */
+#if PG_VERSION_NUM >= 160000
+#define apikey_guc_malloc(size) guc_malloc(LOG, (size))
+#else
+#define apikey_guc_malloc(size) malloc(size)
+#endif
+
+/* The local transaction id moved into a struct, and processes have numbers of
+ * their own, since 17. */
+#if PG_VERSION_NUM >= 170000
+#define APIKEY_MY_LXID (MyProc->vxid.lxid)
+#define APIKEY_MY_PROC_NUMBER MyProcNumber
+#else
+#define APIKEY_MY_LXID (MyProc->lxid)
+#define APIKEY_MY_PROC_NUMBER (MyProc->pgprocno)
+#endif
+
+/* Index scans report to EXPLAIN since 18, and take flags since 19. */
+#if PG_VERSION_NUM >= 190000
+#define apikey_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
+#define apikey_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define apikey_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* Shared hash tables have one size, no longer two, since 19. */
+#if PG_VERSION_NUM >= 190000
+#define APIKEY_SHMEM_INIT_HASH(name, size, info, flags) \
+	ShmemInitHash((name), (size), (info), (flags))
+#else
+#define APIKEY_SHMEM_INIT_HASH(name, size, info, flags) \
+	ShmemInitHash((name), (size), (size), (info), (flags))
+#endif
+
+/* A module tells its name and version since 18. */
+#if PG_VERSION_NUM >= 180000
+#define APIKEY_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "apikeys", .version = APIKEYS_VERSION)
+#else
+#define APIKEY_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* fmgr.h declares it since 16. */
+#if PG_VERSION_NUM < 160000
+extern PGDLLEXPORT void _PG_init(void);
+#endif
+
+#endif							/* APIKEYS_COMPAT_H */

@@ -1,0 +1,407 @@
+/*
+ * principal.c
+ *		On whose behalf the session acts.
+ *
+ * The principal is kept in the setting apikeys.principal, which nobody but
+ * this file can give a value: so guc.c makes it follow transactions,
+ * savepoints and exceptions, and parallel workers inherit it.  Its text is
+ *
+ *	member <tab> org_id <tab> user_id		(ids hold no control characters)
+ *	key <tab> native|legacy <tab> digest in hexadecimal
+ *
+ * and is never shown.  It says who the principal is; what that may do is read
+ * from the tables, with the latest snapshot, each time it is asked for.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "apikeys.h"
+
+PG_FUNCTION_INFO_V1(apikey_act_as);
+PG_FUNCTION_INFO_V1(apikey_authenticate);
+PG_FUNCTION_INFO_V1(apikey_current_org);
+PG_FUNCTION_INFO_V1(apikey_current_user);
+PG_FUNCTION_INFO_V1(apikey_current_role);
+PG_FUNCTION_INFO_V1(apikey_current_level);
+PG_FUNCTION_INFO_V1(apikey_current_suffix);
+PG_FUNCTION_INFO_V1(apikey_allows);
+PG_FUNCTION_INFO_V1(apikey_visible_org);
+PG_FUNCTION_INFO_V1(apikey_admin_org);
+PG_FUNCTION_INFO_V1(apikey_own_seat);
+
+/* The setting's text, taken apart; guc.c keeps it beside the text. */
+typedef struct Principal
+{
+	bool		is_key;
+	ApikeyShape shape;			/* of a key */
+	uint8		digest[APIKEY_DIGEST_LEN];
+	const char *user_id;		/* of a member; points into ids */
+	char		ids[FLEXIBLE_ARRAY_MEMBER]; /* org_id */
+} Principal;
+
+static char *principal_text = NULL;
+static const Principal *presented = NULL;
+static bool setting_principal = false;
+
+/* The transaction that has had a principal set. */
+static LocalTransactionId sealed_transaction = InvalidLocalTransactionId;
+
+/*
+ * Take the setting's text apart; NULL if it makes no sense or memory is out.
+ */
+static Principal *
+parse_principal(const char *text)
+{
+	const char *first = strchr(text, '\t');
+	const char *second = first ? strchr(first + 1, '\t') : NULL;
+	Principal  *principal;
+	size_t		len;
+
+	if (second == NULL)
+		return NULL;
+	len = strlen(first + 1);
+	principal = apikey_guc_malloc(offsetof(Principal, ids) + len + 1);
+	if (principal == NULL)
+		return NULL;
+	memset(principal, 0, offsetof(Principal, ids));
+	principal->is_key = strncmp(text, "key\t", 4) == 0;
+	memcpy(principal->ids, first + 1, len + 1);
+	principal->ids[second - first - 1] = '\0';
+	principal->user_id = principal->ids + (second - first);
+	if (principal->is_key)
+	{
+		principal->shape = strcmp(principal->ids, "native") == 0 ?
+			SHAPE_NATIVE : SHAPE_LEGACY;
+		hex_decode(second + 1, 2 * APIKEY_DIGEST_LEN,
+				   (char *) principal->digest);
+	}
+	return principal;
+}
+
+static bool
+check_principal(char **newval, void **extra, GucSource source)
+{
+	if (source == PGC_S_DEFAULT && **newval == '\0')
+		return true;			/* the value at start and of RESET */
+	if (setting_principal || InitializingParallelWorker)
+	{
+		if (**newval == '\0')
+			return true;
+		*extra = parse_principal(*newval);
+		return *extra != NULL;
+	}
+	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
+	GUC_check_errmsg("parameter \"%s\" cannot be set", "apikeys.principal");
+	GUC_check_errhint("Use apikey_act_as() or apikey_authenticate().");
+	return false;
+}
+
+static void
+assign_principal(const char *newval pg_attribute_unused(), void *extra)
+{
+	presented = extra;
+}
+
+static const char *
+show_principal(void)
+{
+	if (presented == NULL)
+		return "";
+	return presented->is_key ? "key" : "member";
+}
+
+void
+apikey_principal_init(void)
+{
+	DefineCustomStringVariable("apikeys.principal",
+							   "On whose behalf the session acts.",
+							   "Set by apikey_act_as() and apikey_authenticate() only.",
+							   &principal_text, "",
+							   PGC_USERSET,
+							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							   check_principal, assign_principal,
+							   show_principal);
+}
+
+/*
+ * Whoever can run SQL in the middle of a request shall not become somebody
+ * else: a transaction has one principal.
+ */
+static void
+check_seal(void)
+{
+	if (apikey_seal_principal && sealed_transaction == APIKEY_MY_LXID &&
+		!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("this transaction has had its principal set already"),
+				 errhint("Serve each request in a transaction of its own.")));
+}
+
+static void
+set_principal(const char *value, bool session)
+{
+	check_seal();
+	setting_principal = true;
+	PG_TRY();
+	{
+		(void) set_config_option("apikeys.principal", value,
+								 PGC_USERSET, PGC_S_SESSION,
+								 session ? GUC_ACTION_SET : GUC_ACTION_LOCAL,
+								 true, ERROR, false);
+	}
+	PG_FINALLY();
+	{
+		setting_principal = false;
+	}
+	PG_END_TRY();
+	sealed_transaction = APIKEY_MY_LXID;
+	if (!session && !IsTransactionBlock())
+		ereport(WARNING,
+				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				 errmsg("the principal has no effect outside a transaction block"),
+				 errhint("Begin a transaction, or pass \"session => true\".")));
+}
+
+static void
+actor_of_member(const ApikeyMember *member, ApikeyActor *actor)
+{
+	actor->role = member->role;
+	actor->level = apikey_level_of_role(member->role);
+	actor->org_id = member->org_id;
+	actor->user_id = member->user_id;
+}
+
+static void
+actor_of_key(const ApikeyKey *key, ApikeyActor *actor)
+{
+	actor->is_key = true;
+	actor->level = key->grant.level;
+	actor->org_id = key->org_id;
+	actor->user_id = key->owner_id;
+	actor->suffix = key->suffix;
+}
+
+/*
+ * The principal and what it may do at this moment; false if there is none.
+ *
+ * Where PostgreSQL runs code that its caller did not choose (REFRESH of a
+ * materialized view, index expressions in maintenance), nobody is acting.
+ */
+bool
+apikey_actor(ApikeyActor *actor)
+{
+	ApikeyMember member;
+	ApikeyKey	key;
+
+	memset(actor, 0, sizeof(*actor));
+	if (InSecurityRestrictedOperation())
+		return false;
+	if (presented != NULL && presented->is_key)
+	{
+		if (apikey_find_active(presented->shape, presented->digest,
+							   &key) != STATUS_ACTIVE)
+			return false;
+		actor_of_key(&key, actor);
+		return true;
+	}
+	if (presented != NULL ?
+		!apikey_find_member(CStringGetTextDatum(presented->ids),
+							CStringGetTextDatum(presented->user_id), &member) :
+		!apikey_find_member_of_role(GetUserId(), &member))
+		return false;
+	actor_of_member(&member, actor);
+	return true;
+}
+
+/*
+ * apikey_act_as(org_id text, user_id text, session boolean) returns void
+ */
+Datum
+apikey_act_as(PG_FUNCTION_ARGS)
+{
+	ApikeyMember member;
+
+	apikey_require_arguments(fcinfo);
+	if (!apikey_find_member(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &member))
+		apikey_no_such("member");
+	set_principal(psprintf("member\t%s\t%s",
+						   text_to_cstring(member.org_id),
+						   text_to_cstring(member.user_id)),
+				  PG_GETARG_BOOL(2));
+	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_authenticate(key text, session boolean) returns apikey_identity
+ */
+Datum
+apikey_authenticate(PG_FUNCTION_ARGS)
+{
+	uint8		digest[APIKEY_DIGEST_LEN];
+	char		hex[2 * APIKEY_DIGEST_LEN + 1];
+	ApikeyShape shape;
+	ApikeyStatus status;
+	ApikeyKey	key;
+
+	apikey_require_arguments(fcinfo);
+	shape = apikey_shape_of_datum(PG_GETARG_DATUM(0), digest);
+	status = apikey_find_active(shape, digest, &key);
+	if (status != STATUS_ACTIVE)
+	{
+		apikey_count_refusal(status);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the key is not valid")));
+	}
+	apikey_count_use(&key.grant, false);
+	hex[hex_encode((char *) digest, APIKEY_DIGEST_LEN, hex)] = '\0';
+	set_principal(psprintf("key\t%s\t%s",
+						   shape == SHAPE_NATIVE ? "native" : "legacy", hex),
+				  PG_GETARG_BOOL(1));
+	PG_RETURN_DATUM(apikey_identity_datum(fcinfo, &key));
+}
+
+/*
+ * apikey_current_org() returns text
+ */
+Datum
+apikey_current_org(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(actor.org_id);
+}
+
+/*
+ * apikey_current_user() returns text
+ */
+Datum
+apikey_current_user(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor) || actor.user_id == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(actor.user_id);
+}
+
+/*
+ * apikey_current_role() returns apikey_role
+ */
+Datum
+apikey_current_role(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor) || actor.role == ROLE_NONE)
+		PG_RETURN_NULL();
+	PG_RETURN_OID(apikey_catalog()->roles[actor.role]);
+}
+
+/*
+ * apikey_current_level() returns apikey_level
+ */
+Datum
+apikey_current_level(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor) || actor.level == LEVEL_NONE)
+		PG_RETURN_NULL();
+	PG_RETURN_OID(apikey_catalog()->levels[actor.level]);
+}
+
+/*
+ * apikey_current_suffix() returns text
+ */
+Datum
+apikey_current_suffix(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor) || actor.suffix == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(actor.suffix);
+}
+
+/*
+ * apikey_allows(capability text) returns boolean
+ */
+Datum
+apikey_allows(PG_FUNCTION_ARGS)
+{
+	ApikeyLevel required;
+	ApikeyActor actor;
+
+	apikey_require_arguments(fcinfo);
+	required = apikey_required_level(PG_GETARG_DATUM(0));
+	PG_RETURN_BOOL(apikey_actor(&actor) && actor.level >= required);
+}
+
+/*
+ * apikey_visible_org() returns text
+ *
+ * The organization some of whose keys the principal may see and delete, for
+ * the policies.
+ */
+Datum
+apikey_visible_org(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor) || !apikey_manages_keys(&actor))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(actor.org_id);
+}
+
+/*
+ * apikey_admin_org() returns text
+ *
+ * The organization if these are all of its keys, not the principal's own only.
+ */
+Datum
+apikey_admin_org(APIKEY_NO_ARGS)
+{
+	ApikeyActor actor;
+
+	if (!apikey_actor(&actor) || !apikey_manages_all(&actor))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(actor.org_id);
+}
+
+/*
+ * apikey_own_seat(OUT org_id text, OUT user_id text)
+ *
+ * Whose keys are the principal's own, asked at one moment: policies must not
+ * put together an organization and a user of two principals.
+ */
+Datum
+apikey_own_seat(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {true, true};
+	ApikeyActor actor;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (apikey_actor(&actor) && apikey_manages_keys(&actor))
+	{
+		values[0] = PointerGetDatum(actor.org_id);
+		values[1] = PointerGetDatum(actor.user_id);
+		nulls[0] = nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
