@@ -25,17 +25,51 @@ OBJS = \
 	src/verify.o
 
 # The names of the two kinds must not collide: they share expected/.
-REGRESS =
+REGRESS = \
+	install \
+	value \
+	create \
+	verify \
+	list \
+	update \
+	delete \
+	legacy \
+	members \
+	principal \
+	privileges \
+	errors \
+	limits \
+	usage \
+	selfcheck \
+	security_names \
+	security_seeing \
+	security_being
 
-ISOLATION =
+ISOLATION = \
+	race_create \
+	race_delete \
+	race_expire \
+	race_lower \
+	race_plan \
+	race_prepare \
+	race_remove \
+	race_rotate \
+	race_save \
+	race_truncate \
+	race_wait
 
 # expected/ is at the top, where both runners look for it in the directory they
 # write to. PGXS has the isolation tests write elsewhere, so that is undone.
 REGRESS_OPTS = --inputdir=test
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
 
-PG_CPPFLAGS = -I$(srcdir)/src
+# The version has one place, the control file.
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'$$/\1/p" $(srcdir)/apikeys.control)
+
+PG_CPPFLAGS = -I$(srcdir)/src -DAPIKEYS_VERSION='"$(EXTVERSION)"'
 
 # The digest is OpenSSL's where the server has it.
 SHLIB_LINK += $(filter -lcrypto, $(LIBS))

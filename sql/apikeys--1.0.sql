@@ -38,6 +38,10 @@ CREATE TYPE @extschema@.apikey_identity AS (
 COMMENT ON TYPE @extschema@.apikey_identity IS
 'Who a key is: user_id, name and suffix are NULL for a legacy key, expires_at is infinity if it never does.';
 
+CREATE TYPE @extschema@.apikey_change AS ();
+COMMENT ON TYPE @extschema@.apikey_change IS
+'Of no use but to its relation''s OID, for which an invalidation is sent when keys change.';
+
 --
 -- Functions of the value format, which the tables need
 --
@@ -174,6 +178,7 @@ CREATE TABLE @extschema@.apikey_legacy (
 		CONSTRAINT apikey_legacy_digest_check CHECK (pg_catalog.octet_length(digest) OPERATOR(pg_catalog.=) 32),
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	CONSTRAINT apikey_legacy_pkey PRIMARY KEY (org_id),
+	CONSTRAINT apikey_legacy_key_id_key UNIQUE (key_id),
 	CONSTRAINT apikey_legacy_digest_excl EXCLUDE USING hash (digest WITH OPERATOR(pg_catalog.=)),
 	CONSTRAINT apikey_legacy_org_id_fkey FOREIGN KEY (org_id)
 		REFERENCES @extschema@.apikey_org ON UPDATE CASCADE ON DELETE CASCADE
@@ -460,28 +465,28 @@ ALTER TABLE @extschema@.apikey_member
 -- Views
 --
 
-CREATE FUNCTION @extschema@.apikey_last_used_at(suffix text)
+CREATE FUNCTION @extschema@.apikey_last_used_at(org_id text, suffix text)
 RETURNS timestamptz
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@.apikey_last_used_at(text) IS
-'When a key that the principal may see was last used, by its suffix; for NULL, the legacy key of its organization. NULL if never, or if usage is not counted.';
-REVOKE ALL ON FUNCTION @extschema@.apikey_last_used_at(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.apikey_last_used_at(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.apikey_last_used_at(text, text) IS
+'When a key that the caller may see was last used, by organization and suffix; the legacy key for suffix NULL. NULL if never, if usage is not counted, or if there is no such key to be seen.';
+REVOKE ALL ON FUNCTION @extschema@.apikey_last_used_at(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.apikey_last_used_at(text, text) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.apikey_uses(suffix text)
+CREATE FUNCTION @extschema@.apikey_uses(org_id text, suffix text)
 RETURNS bigint
 AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@.apikey_uses(text) IS
-'How often a key that the principal may see was used, by its suffix; for NULL, the legacy key of its organization. NULL if usage is not counted.';
-REVOKE ALL ON FUNCTION @extschema@.apikey_uses(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.apikey_uses(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.apikey_uses(text, text) IS
+'How often a key that the caller may see was used, by organization and suffix; the legacy key for suffix NULL. NULL if usage is not counted, or if there is no such key to be seen.';
+REVOKE ALL ON FUNCTION @extschema@.apikey_uses(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.apikey_uses(text, text) TO PUBLIC;
 
 CREATE VIEW @extschema@.apikeys
 WITH (security_invoker = true, security_barrier = true) AS
 	SELECT 'user'::text AS kind, k.org_id, k.owner_id, m.email AS owner_email,
 		k.name, k.level, k.suffix, k.created_at, k.expires_at,
-		@extschema@.apikey_last_used_at(k.suffix) AS last_used_at,
-		@extschema@.apikey_uses(k.suffix) AS uses
+		@extschema@.apikey_last_used_at(k.org_id, k.suffix) AS last_used_at,
+		@extschema@.apikey_uses(k.org_id, k.suffix) AS uses
 	FROM @extschema@.apikey_key k
 		LEFT JOIN @extschema@.apikey_member m
 			ON m.org_id OPERATOR(pg_catalog.=) k.org_id
@@ -489,8 +494,8 @@ WITH (security_invoker = true, security_barrier = true) AS
 	UNION ALL
 	SELECT 'legacy'::text, l.org_id, NULL::text, NULL::text,
 		NULL::text, 'admin'::@extschema@.apikey_level, NULL::text, l.created_at,
-		'infinity'::timestamptz, @extschema@.apikey_last_used_at(NULL),
-		@extschema@.apikey_uses(NULL)
+		'infinity'::timestamptz, @extschema@.apikey_last_used_at(l.org_id, NULL),
+		@extschema@.apikey_uses(l.org_id, NULL)
 	FROM @extschema@.apikey_legacy l;
 COMMENT ON VIEW @extschema@.apikeys IS
 'All keys that the principal may see, legacy ones too.';
@@ -499,8 +504,8 @@ CREATE VIEW @extschema@.apikeys_mine
 WITH (security_invoker = true, security_barrier = true) AS
 	SELECT 'user'::text AS kind, k.org_id, k.owner_id, m.email AS owner_email,
 		k.name, k.level, k.suffix, k.created_at, k.expires_at,
-		@extschema@.apikey_last_used_at(k.suffix) AS last_used_at,
-		@extschema@.apikey_uses(k.suffix) AS uses
+		@extschema@.apikey_last_used_at(k.org_id, k.suffix) AS last_used_at,
+		@extschema@.apikey_uses(k.org_id, k.suffix) AS uses
 	FROM @extschema@.apikey_key k
 		LEFT JOIN @extschema@.apikey_member m
 			ON m.org_id OPERATOR(pg_catalog.=) k.org_id
@@ -535,15 +540,18 @@ COMMENT ON FUNCTION @extschema@.apikey_checked_interval(interval, boolean) IS
 REVOKE ALL ON FUNCTION @extschema@.apikey_checked_interval(interval, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.apikey_checked_interval(interval, boolean) TO PUBLIC;
 
+-- OFFSET 0 has the argument checked even if there is no key to be seen.
 CREATE FUNCTION @extschema@.apikey_unused(since interval)
 RETURNS SETOF @extschema@.apikeys
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT a.*
-	FROM @extschema@.apikeys a,
-		(SELECT pg_catalog.now() - @extschema@.apikey_checked_interval(since, true)) AS s (start)
-	WHERE a.created_at < s.start
-		AND (a.last_used_at IS NULL OR a.last_used_at < s.start);
+	FROM (SELECT pg_catalog.now() - @extschema@.apikey_checked_interval(since, true)
+			OFFSET 0) AS s (start),
+		LATERAL (SELECT k.*
+			FROM @extschema@.apikeys k
+			WHERE k.created_at < s.start
+				AND (k.last_used_at IS NULL OR k.last_used_at < s.start)) AS a;
 END;
 COMMENT ON FUNCTION @extschema@.apikey_unused(interval) IS
 'The keys that the principal may see, legacy ones too, that were created longer ago than the interval and not used within it. Errors: 55000 if usage is not counted, 22004 for NULL.';
@@ -555,9 +563,12 @@ RETURNS SETOF @extschema@.apikeys
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT a.*
-	FROM @extschema@.apikeys a
-	WHERE a.expires_at > pg_catalog.now()
-		AND a.expires_at <= pg_catalog.now() + @extschema@.apikey_checked_interval(within, false);
+	FROM (SELECT pg_catalog.now() + @extschema@.apikey_checked_interval(within, false)
+			OFFSET 0) AS s (finish),
+		LATERAL (SELECT k.*
+			FROM @extschema@.apikeys k
+			WHERE k.expires_at > pg_catalog.now()
+				AND k.expires_at <= s.finish) AS a;
 END;
 COMMENT ON FUNCTION @extschema@.apikey_expiring(interval) IS
 'The live keys that the principal may see and that will expire within the interval. Error 22004 for NULL.';
@@ -770,3 +781,389 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_ca
 COMMENT ON FUNCTION @extschema@.apikey_grant_application(regrole) IS
 'Grants a role the functions that an application needs. Errors: 42704 if there is no such role, 22004 for NULL.';
 REVOKE ALL ON FUNCTION @extschema@.apikey_grant_application(regrole) FROM PUBLIC;
+
+--
+-- Is everything as it was delivered?
+--
+
+CREATE FUNCTION @extschema@.apikey_library_version()
+RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.apikey_library_version() IS
+'The version of the extension that the library was built for.';
+REVOKE ALL ON FUNCTION @extschema@.apikey_library_version() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.apikey_foreign_grants(keep_application boolean)
+RETURNS TABLE (object text, privilege text, grantee text, statement text)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	WITH member AS (
+		SELECT d.classid, d.objid
+		FROM pg_depend d
+			JOIN pg_extension e ON e.oid = d.refobjid
+		WHERE d.refclassid = 'pg_extension'::regclass
+			AND d.deptype = 'e' AND e.extname = 'apikeys'
+	), object AS (
+		-- a name that starts with a dot is a column's
+		SELECT c.relname::text AS name,
+			CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+				|| c.oid::regclass::text AS identity,
+			c.relowner AS owner, c.relacl AS acl
+		FROM pg_class c
+			JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+		UNION ALL
+		SELECT c.relname || '.' || a.attname, quote_ident(a.attname)
+				|| ') ON TABLE ' || c.oid::regclass::text,
+			c.relowner, a.attacl
+		FROM pg_class c
+			JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+			JOIN pg_attribute a ON a.attrelid = c.oid
+		UNION ALL
+		SELECT p.proname || '()', 'FUNCTION ' || p.oid::regprocedure::text,
+			p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+		FROM pg_proc p
+			JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+		UNION ALL
+		SELECT 'type ' || t.typname, 'TYPE ' || t.oid::regtype::text,
+			t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+		FROM pg_type t
+			JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+	), grants AS (
+		SELECT o.name, o.identity, a.privilege_type, a.is_grantable,
+			CASE a.grantee WHEN 0 THEN 'PUBLIC'
+				ELSE a.grantee::regrole::text END AS grantee
+		FROM object o, aclexplode(o.acl) a
+		WHERE a.grantee <> o.owner
+	)
+	SELECT g.name, g.privilege_type, g.grantee,
+		CASE WHEN g.name LIKE '%.%'
+			THEN 'REVOKE ' || g.privilege_type || ' (' || g.identity
+			ELSE 'REVOKE ' || g.privilege_type || ' ON ' || g.identity
+		END || ' FROM ' || g.grantee
+	FROM grants g
+	WHERE g.is_grantable OR NOT CASE g.grantee
+		WHEN 'PUBLIC' THEN g.name || ' ' || g.privilege_type IN (
+			'apikey_key.org_id SELECT', 'apikey_key.owner_id SELECT',
+			'apikey_key.name SELECT', 'apikey_key.level SELECT',
+			'apikey_key.suffix SELECT', 'apikey_key.created_at SELECT',
+			'apikey_key.expires_at SELECT',
+			'apikey_legacy.org_id SELECT', 'apikey_legacy.created_at SELECT',
+			'apikey_member.org_id SELECT', 'apikey_member.user_id SELECT',
+			'apikey_member.email SELECT',
+			'apikeys SELECT', 'apikeys_mine SELECT', 'apikeys_legacy SELECT',
+			'type apikey_plan USAGE', 'type apikey_role USAGE',
+			'type apikey_level USAGE', 'type apikey_identity USAGE')
+			OR g.privilege_type = 'EXECUTE' AND g.name IN (
+			'apikey_suffix()', 'apikey_is_wellformed()', 'apikey_pattern()',
+			'apikey_digest_suffix()', 'apikey_is_id()', 'apikey_is_name()',
+			'apikey_current_org()', 'apikey_current_user()',
+			'apikey_current_role()', 'apikey_current_level()',
+			'apikey_current_suffix()', 'apikey_allows()',
+			'apikey_visible_org()', 'apikey_admin_org()', 'apikey_own_seat()',
+			'apikey_last_used_at()', 'apikey_uses()',
+			'apikey_checked_interval()', 'apikey_unused()', 'apikey_expiring()',
+			'apikey_create()', 'apikey_update()', 'apikey_rotate()',
+			'apikey_delete()', 'apikey_delete_all()', 'apikey_delete_legacy()')
+		WHEN 'pg_monitor' THEN g.name || ' ' || g.privilege_type IN (
+			'apikey_stats SELECT', 'apikey_stats_read() EXECUTE')
+		ELSE false
+		END
+		AND NOT (keep_application AND g.grantee <> 'PUBLIC'
+			AND g.privilege_type = 'EXECUTE' AND g.name IN (
+			'apikey_verify()', 'apikey_check_level()', 'apikey_check()',
+			'apikey_me()', 'apikey_inspect()', 'apikey_act_as()',
+			'apikey_authenticate()', 'apikey_save_org()', 'apikey_remove_org()',
+			'apikey_save_member()', 'apikey_remove_member()'));
+END;
+COMMENT ON FUNCTION @extschema@.apikey_foreign_grants(boolean) IS
+'Privileges on what belongs to the extension that were not delivered with it, and the statements that take them away. Those which apikey_grant_application() grants are left out if told so.';
+REVOKE ALL ON FUNCTION @extschema@.apikey_foreign_grants(boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.apikey_revoke_foreign_grants(keep_application boolean)
+RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@.apikey_revoke_foreign_grants(boolean) IS
+'Takes away what apikey_foreign_grants() tells. Returns how much that was. Error 22004 for NULL.';
+REVOKE ALL ON FUNCTION @extschema@.apikey_revoke_foreign_grants(boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.apikey_selfcheck()
+RETURNS TABLE ("check" text, ok boolean, detail text)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+BEGIN ATOMIC
+	WITH extension AS (
+		SELECT e.oid, e.extversion, e.extowner, n.nspname, n.nspowner, n.nspacl,
+			n.oid AS nspoid
+		FROM pg_extension e
+			JOIN pg_namespace n ON n.oid = e.extnamespace
+		WHERE e.extname = 'apikeys'
+	), member AS (
+		SELECT d.classid, d.objid
+		FROM pg_depend d
+			JOIN extension e ON e.oid = d.refobjid
+		WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	), relation AS (
+		SELECT c.*
+		FROM pg_class c
+			JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+	), function AS (
+		SELECT p.*
+		FROM pg_proc p
+			JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+	),
+
+	-- As the script creates them; "@" stands for the schema.
+	expected_policy (relname, polname, polcmd, expression) AS (
+		VALUES ('apikey_key', 'apikey_see', 'r', '((org_id = ( SELECT @apikey_visible_org() AS apikey_visible_org)) AND CASE WHEN (org_id = ( SELECT @apikey_admin_org() AS apikey_admin_org)) THEN true ELSE ((org_id, owner_id) = ( SELECT s.org_id, s.user_id FROM @apikey_own_seat() s(org_id, user_id))) END)'),
+			('apikey_key', 'apikey_change', 'w', '((org_id, owner_id) = ( SELECT s.org_id, s.user_id FROM @apikey_own_seat() s(org_id, user_id)))'),
+			('apikey_key', 'apikey_delete', 'd', '((org_id = ( SELECT @apikey_visible_org() AS apikey_visible_org)) AND CASE WHEN (org_id = ( SELECT @apikey_admin_org() AS apikey_admin_org)) THEN true ELSE ((org_id, owner_id) = ( SELECT s.org_id, s.user_id FROM @apikey_own_seat() s(org_id, user_id))) END)'),
+			('apikey_legacy', 'apikey_see', 'r', '(org_id = ( SELECT @apikey_admin_org() AS apikey_admin_org))'),
+			('apikey_legacy', 'apikey_delete', 'd', '(org_id = ( SELECT @apikey_admin_org() AS apikey_admin_org))'),
+			('apikey_member', 'apikey_see', 'r', '((org_id = ( SELECT @apikey_visible_org() AS apikey_visible_org)) AND CASE WHEN (org_id = ( SELECT @apikey_admin_org() AS apikey_admin_org)) THEN true ELSE ((org_id, user_id) = ( SELECT s.org_id, s.user_id FROM @apikey_own_seat() s(org_id, user_id))) END)')
+	), policy AS (
+		SELECT r.relname, p.polname,
+			p.polpermissive AND p.polroles = '{0}'::oid[]
+				AND p.polwithcheck IS NULL AND p.polcmd = x.polcmd::"char"
+				AND regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\s+', ' ', 'g')
+				= replace(x.expression, '@', quote_ident(e.nspname) || '.') AS as_delivered
+		FROM pg_policy p
+			JOIN relation r ON r.oid = p.polrelid
+			CROSS JOIN extension e
+			LEFT JOIN expected_policy x
+				ON x.relname = r.relname AND x.polname = p.polname
+	),
+
+	-- Of tgtype: 1 for each row, 2 before, 4 INSERT, 8 DELETE, 16 UPDATE,
+	-- 32 TRUNCATE; tgattr: the column of UPDATE OF.
+	expected_trigger (relname, tgname, proname, tgtype, tgattr, tgenabled) AS (
+		VALUES ('apikey_org', 'apikey_guard', 'apikey_guard_org', 19, '3', 'A'),
+			('apikey_org', 'apikey_carry', 'apikey_carry_along', 25, '', 'R'),
+			('apikey_member', 'apikey_guard', 'apikey_guard_member', 23, '', 'A'),
+			('apikey_member', 'apikey_carry', 'apikey_carry_along', 25, '', 'R'),
+			('apikey_key', 'apikey_guard', 'apikey_guard_key', 23, '', 'A'),
+			('apikey_key', 'apikey_announce', 'apikey_announce_change', 25, '', 'A'),
+			('apikey_key', 'apikey_announce_truncate', 'apikey_announce_change', 32, '', 'A'),
+			('apikey_legacy', 'apikey_announce', 'apikey_announce_change', 25, '', 'A'),
+			('apikey_legacy', 'apikey_announce_truncate', 'apikey_announce_change', 32, '', 'A')
+	), trigger AS (
+		SELECT r.relname, t.tgname, t.tgisinternal, t.tgenabled,
+			f.proname = x.proname AND t.tgtype = x.tgtype
+				AND t.tgattr::text = x.tgattr AND t.tgenabled = x.tgenabled::"char"
+				AND t.tgqual IS NULL AND NOT t.tgdeferrable AS as_delivered
+		FROM pg_trigger t
+			JOIN relation r ON r.oid = t.tgrelid
+			LEFT JOIN function f ON f.oid = t.tgfoid
+			LEFT JOIN expected_trigger x
+				ON x.relname = r.relname AND x.tgname = t.tgname
+	),
+
+	expected_constraint (relname, conname) AS (
+		VALUES ('apikey_org', 'apikey_org_pkey'),
+			('apikey_org', 'apikey_org_org_id_check'),
+			('apikey_member', 'apikey_member_pkey'),
+			('apikey_member', 'apikey_member_user_id_check'),
+			('apikey_member', 'apikey_member_db_role_key'),
+			('apikey_member', 'apikey_member_org_id_fkey'),
+			('apikey_key', 'apikey_key_pkey'),
+			('apikey_key', 'apikey_key_name_check'),
+			('apikey_key', 'apikey_key_digest_check'),
+			('apikey_key', 'apikey_key_digest_excl'),
+			('apikey_key', 'apikey_key_org_id_suffix_key'),
+			('apikey_key', 'apikey_key_owner_fkey'),
+			('apikey_legacy', 'apikey_legacy_pkey'),
+			('apikey_legacy', 'apikey_legacy_digest_check'),
+			('apikey_legacy', 'apikey_legacy_digest_excl'),
+			('apikey_legacy', 'apikey_legacy_org_id_fkey'),
+			('apikey_capability', 'apikey_capability_pkey')
+	),
+
+	-- What is in force here, and what roles and databases are given.
+	setting AS (
+		SELECT s.name, s.setting, '' AS whose
+		FROM pg_settings s
+		UNION ALL
+		SELECT split_part(c.entry, '=', 1),
+			substr(c.entry, strpos(c.entry, '=') + 1),
+			concat(' for', ' role ' || NULLIF(s.setrole, 0)::regrole::text,
+				' database ' || quote_ident(d.datname))
+		FROM pg_db_role_setting s
+			LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+			unnest(s.setconfig) c (entry)
+		WHERE s.setdatabase = 0 OR d.datname = current_database()
+	),
+
+	-- Each line a complaint.
+	complaint (name, detail) AS (
+		SELECT 'row_security', 'table ' || r.relname || ' has row-level security '
+			|| CASE WHEN r.relrowsecurity THEN 'forced' ELSE 'disabled' END
+		FROM relation r
+		WHERE r.relkind = 'r' AND (NOT r.relrowsecurity OR r.relforcerowsecurity)
+		UNION ALL
+		SELECT 'policies', 'policy ' || x.polname || ' of table ' || x.relname
+			|| CASE WHEN p.polname IS NULL THEN ' is missing' ELSE ' was changed' END
+		FROM expected_policy x
+			LEFT JOIN policy p ON p.relname = x.relname AND p.polname = x.polname
+		WHERE p.as_delivered IS NOT TRUE
+		UNION ALL
+		SELECT 'foreign_policies', 'policy ' || quote_ident(p.polname)
+			|| ' of table ' || p.relname
+		FROM policy p
+		WHERE NOT EXISTS (SELECT FROM expected_policy x
+				WHERE x.relname = p.relname AND x.polname = p.polname)
+		UNION ALL
+		SELECT 'views', 'view ' || r.relname
+			|| ' is not security_invoker and security_barrier'
+		FROM relation r
+		WHERE r.relkind = 'v'
+			AND (r.reloptions @> '{security_invoker=true,security_barrier=true}') IS NOT TRUE
+		UNION ALL
+		SELECT 'triggers', 'trigger ' || x.tgname || ' of table ' || x.relname
+			|| CASE WHEN t.tgname IS NULL THEN ' is missing'
+				WHEN t.tgenabled <> x.tgenabled::"char" THEN ' is not enabled as delivered'
+				ELSE ' was changed' END
+		FROM expected_trigger x
+			LEFT JOIN trigger t ON t.relname = x.relname AND t.tgname = x.tgname
+		WHERE t.as_delivered IS NOT TRUE
+		UNION ALL
+		SELECT DISTINCT 'triggers', 'a foreign key of table ' || t.relname || ' is disabled'
+		FROM trigger t
+		WHERE t.tgisinternal AND t.tgenabled <> 'O'
+		UNION ALL
+		SELECT 'foreign_triggers', 'trigger ' || quote_ident(t.tgname)
+			|| ' of table ' || t.relname
+		FROM trigger t
+		WHERE NOT t.tgisinternal AND NOT EXISTS (SELECT FROM expected_trigger x
+				WHERE x.relname = t.relname AND x.tgname = t.tgname)
+		UNION ALL
+		SELECT 'foreign_rules', 'rule ' || quote_ident(w.rulename) || ' of '
+			|| r.relname
+		FROM pg_rewrite w
+			JOIN relation r ON r.oid = w.ev_class
+		WHERE r.relkind <> 'v' OR w.rulename <> '_RETURN'
+		UNION ALL
+		SELECT 'constraints', 'constraint ' || x.conname || ' of table ' || x.relname
+			|| CASE WHEN c.conname IS NULL THEN ' is missing' ELSE ' is not valid' END
+		FROM expected_constraint x
+			LEFT JOIN relation r ON r.relname = x.relname
+			LEFT JOIN pg_constraint c ON c.conrelid = r.oid AND c.conname = x.conname
+		WHERE c.convalidated IS NOT TRUE
+		UNION ALL
+		SELECT 'indexes', 'index ' || quote_ident(c.relname) || ' is not valid'
+		FROM pg_index i
+			JOIN pg_class c ON c.oid = i.indexrelid
+			JOIN relation r ON r.oid = i.indrelid
+		WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
+		UNION ALL
+		SELECT 'indexes', 'table ' || r.relname || ' has no valid index of digests'
+		FROM relation r
+		WHERE r.relname IN ('apikey_key', 'apikey_legacy')
+			AND NOT EXISTS (SELECT
+				FROM pg_index i
+					JOIN pg_class c ON c.oid = i.indexrelid
+					JOIN pg_am a ON a.oid = c.relam
+					JOIN pg_attribute d
+						ON d.attrelid = r.oid AND d.attname = 'digest'
+				WHERE i.indrelid = r.oid AND a.amname = 'hash'
+					AND i.indkey::text = d.attnum::text
+					AND i.indisexclusion AND i.indpred IS NULL
+					AND i.indisvalid AND i.indisready AND i.indislive)
+		UNION ALL
+		SELECT 'grants', g.privilege || ' on ' || g.object || ' to ' || g.grantee
+		FROM @extschema@.apikey_foreign_grants(true) g
+		UNION ALL
+		SELECT 'owner', o.name || ' belongs to ' || o.owner::regrole::text
+		FROM (
+			SELECT r.relname::text, r.relowner FROM relation r
+			UNION ALL
+			SELECT 'function ' || f.oid::regprocedure::text, f.proowner
+			FROM function f
+			UNION ALL
+			SELECT 'type ' || t.oid::regtype::text, t.typowner
+			FROM pg_type t
+				JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+		) o (name, owner)
+		WHERE o.owner <> (SELECT r.relowner FROM relation r WHERE r.relname = 'apikey_key')
+		UNION ALL
+		SELECT 'functions', 'function ' || f.oid::regprocedure::text || ' was changed'
+		FROM function f
+			JOIN pg_language l ON l.oid = f.prolang
+		WHERE f.prosecdef OR f.proleakproof OR l.lanname NOT IN ('c', 'sql')
+			OR (l.lanname = 'c' AND f.probin <> '$libdir/apikeys')
+			-- what runs statements as the owner must find nobody else's objects
+			OR (l.lanname = 'c' AND f.provolatile = 'v' AND f.proname NOT IN (
+					'apikey_verify', 'apikey_check_level', 'apikey_check',
+					'apikey_me', 'apikey_inspect', 'apikey_act_as',
+					'apikey_authenticate', 'apikey_stats_read',
+					'apikey_usage_flush')
+				AND (f.proconfig @> '{"search_path=pg_catalog, pg_temp"}') IS NOT TRUE)
+		UNION ALL
+		SELECT 'schema', CASE a.grantee WHEN 0 THEN 'everybody'
+				ELSE a.grantee::regrole::text END
+			|| ' may create objects in schema ' || quote_ident(e.nspname)
+		FROM extension e, aclexplode(e.nspacl) a
+		WHERE a.privilege_type = 'CREATE'
+			AND a.grantee NOT IN (e.nspowner, e.extowner)
+		UNION ALL
+		SELECT 'schema', 'function ' || p.oid::regprocedure::text
+			|| ' does not belong to the extension'
+		FROM extension e
+			JOIN pg_proc p ON p.pronamespace = e.nspoid
+		WHERE p.proname IN (SELECT f.proname FROM function f)
+			AND p.oid NOT IN (SELECT f.oid FROM function f)
+		UNION ALL
+		SELECT 'version', 'the library is of version '
+			|| @extschema@.apikey_library_version()
+			|| ', the extension of version ' || e.extversion
+		FROM extension e
+		WHERE e.extversion <> @extschema@.apikey_library_version()
+		UNION ALL
+		SELECT 'settings', s.name || ' is off' || s.whose
+		FROM setting s
+		WHERE s.name IN ('apikeys.seal_principal', 'apikeys.revoke_remote_apply')
+			AND s.setting IN ('off', 'false', 'no', '0')
+
+		-- Statements are logged, and parameters with them; or parameters with
+		-- errors; or plans, into which parameters have been put.
+		UNION ALL
+		SELECT 'logging', s.name || ' is ' || s.setting || s.whose
+			|| ' and log_parameter_max_length is not 0'
+		FROM setting s
+		WHERE EXISTS (SELECT FROM setting l
+				WHERE l.name = 'log_parameter_max_length' AND l.setting <> '0')
+			AND ((s.name = 'log_statement' AND s.setting IN ('mod', 'all'))
+				OR (s.name IN ('log_min_duration_statement', 'log_min_duration_sample')
+					AND s.setting NOT LIKE '-%')
+				OR (s.name = 'log_transaction_sample_rate' AND s.setting <> '0'))
+		UNION ALL
+		SELECT 'logging', s.name || ' is ' || s.setting || s.whose
+		FROM setting s
+		WHERE (s.name = 'log_parameter_max_length_on_error' AND s.setting <> '0')
+			OR (s.name = 'auto_explain.log_min_duration' AND s.setting NOT LIKE '-%')
+			OR (s.name IN ('debug_print_parse', 'debug_print_rewritten',
+					'debug_print_plan', 'pgaudit.log_parameter')
+				AND s.setting NOT IN ('off', 'false', 'no', '0'))
+	), row_security_etc (name, ordinal) AS (
+		SELECT n.name, n.ordinal
+		FROM unnest('{row_security,policies,foreign_policies,views,triggers,foreign_triggers,foreign_rules,constraints,indexes,grants,owner,functions,schema,version,settings,logging,preload}'::text[])
+			WITH ORDINALITY AS n (name, ordinal)
+	)
+	SELECT n.name, count(c.name) = 0,
+		CASE WHEN n.name = 'preload'
+			THEN CASE WHEN (SELECT s.max_keys IS NULL FROM @extschema@.apikey_stats_read() s)
+				THEN 'usage of keys is not counted: shared_preload_libraries has no "apikeys", or apikeys.usage_max_keys is 0'
+				ELSE 'usage of keys is counted' END
+			ELSE string_agg(c.detail, '; ' ORDER BY c.detail COLLATE "C")
+		END
+	FROM row_security_etc n
+		LEFT JOIN complaint c ON c.name = n.name
+	GROUP BY n.name, n.ordinal
+	ORDER BY n.ordinal;
+END;
+COMMENT ON FUNCTION @extschema@.apikey_selfcheck() IS
+'Is everything as it was delivered, and does no setting give keys away? A row for each check, whose detail tells what is amiss. For after an installation, a restore, an upgrade. Check preload only informs.';
+REVOKE ALL ON FUNCTION @extschema@.apikey_selfcheck() FROM PUBLIC;
+
+-- Default privileges of whoever creates the extension may have added to those
+-- that were granted here.
+SELECT @extschema@.apikey_revoke_foreign_grants(false);

@@ -7,12 +7,15 @@
 #include <limits.h>
 
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
 #include "apikeys.h"
 #include "usage.h"
 
 APIKEY_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(apikey_library_version);
 
 char	   *apikey_prefix = NULL;
 bool		apikey_revoke_remote_apply = true;
@@ -68,4 +71,13 @@ _PG_init(void)
 	MarkGUCPrefixReserved("apikeys");
 	apikey_catalog_init();
 	usage_init();
+}
+
+/*
+ * apikey_library_version() returns text
+ */
+Datum
+apikey_library_version(APIKEY_NO_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(APIKEYS_VERSION));
 }

@@ -100,6 +100,7 @@ typedef struct ApikeyCatalog
 	Oid			owner;			/* of the tables */
 	Oid			namespace;
 	Oid			tables[NUM_TABLES];
+	Oid			change;			/* stands for a change of any key */
 	Oid			indexes[NUM_INDEXES];
 	Oid			levels[LEVEL_ADMIN + 1];	/* the labels' OIDs */
 	Oid			roles[ROLE_ADMIN + 1];
@@ -167,6 +168,9 @@ typedef struct ApikeyActor
 /* The statements that statement.c keeps plans for. */
 typedef enum ApikeyStatement
 {
+	STATEMENT_LOCK_ORG,
+	STATEMENT_LOCK_ORG_TO_SAVE,
+	STATEMENT_LOCK_MEMBER_TO_SAVE,
 	STATEMENT_LOCK_PLAN,
 	STATEMENT_LOCK_ROLE_AND_PLAN,
 	STATEMENT_COUNT_ARCHITECTS,
@@ -227,7 +231,7 @@ extern bool apikey_find_member_of_role(Oid db_role, ApikeyMember *member);
 extern bool apikey_org_exists(Datum org_id);
 extern bool apikey_find_capability(Datum capability, ApikeyLevel *level);
 extern bool apikey_find_listed(Datum org_id, Datum suffix, int64 *key_id,
-							   text **owner_id);
+							   Datum *owner_id);
 extern bool apikey_find_legacy_id(Datum org_id, int64 *key_id);
 extern bool apikey_find_use(int64 key_id, ApikeyUse *use);
 
@@ -237,6 +241,7 @@ extern void apikey_require_arguments(FunctionCallInfo fcinfo);
 extern void apikey_check_id(Datum id);
 extern void apikey_check_name(Datum name);
 extern void apikey_check_expiry(TimestampTz expires_at);
+
 pg_attribute_noreturn()
 extern void apikey_no_such(const char *what);
 extern bool apikey_text_equal(const text *a, const text *b);
@@ -249,6 +254,7 @@ extern bool apikey_manages_all(const ApikeyActor *actor);
 /* in principal.c */
 extern void apikey_principal_init(void);
 extern bool apikey_actor(ApikeyActor *actor);
+extern uint64 apikey_principal_changes(void);
 
 /* in statement.c */
 extern void apikey_borrow_owner(ApikeyBorrow *borrow);
@@ -267,6 +273,7 @@ extern void apikey_count_refusal(ApikeyStatus status);
 extern void apikey_require_usage(void);
 
 /* in value_funcs.c */
+extern bool apikey_may_be_key(Datum value);
 extern ApikeyShape apikey_shape_of_datum(Datum value, uint8 *digest);
 
 /* in verify.c */

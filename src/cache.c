@@ -11,8 +11,8 @@
  * a transaction that is visible to us.  That rests on this order:
  *
  *	(1) whoever changes a key marks its tuple (xmax);
- *	(2) then, before it can commit, sends a relcache invalidation for the
- *		table, by hand and at once (guard.c), through WAL to standbys too;
+ *	(2) then, before it can commit, sends a relcache invalidation that says
+ *		so, by hand and at once (guard.c), through WAL to standbys too;
  *	(3) only then does its commit become visible.
  *
  *	A verification accepts pending invalidations, then looks here.  What it

@@ -71,23 +71,23 @@ typedef struct IndexSpec
 
 static const TableSpec tables[NUM_TABLES] = {
 	[TABLE_ORG] = {"apikey_org",
-		{{"org_id", TEXTOID}, {"name", TEXTOID}, {"plan", InvalidOid}}},
+	{{"org_id", TEXTOID}, {"name", TEXTOID}, {"plan", InvalidOid}}},
 	[TABLE_MEMBER] = {"apikey_member",
 		{{"org_id", TEXTOID}, {"user_id", TEXTOID}, {"email", TEXTOID},
-		{"role", InvalidOid}, {"db_role", NAMEOID}}},
+	{"role", InvalidOid}, {"db_role", NAMEOID}}},
 	[TABLE_KEY] = {"apikey_key",
 		{{"key_id", INT8OID}, {"org_id", TEXTOID}, {"owner_id", TEXTOID},
 		{"name", TEXTOID}, {"level", InvalidOid}, {"digest", BYTEAOID},
 		{"suffix", TEXTOID}, {"created_at", TIMESTAMPTZOID},
-		{"expires_at", TIMESTAMPTZOID}}},
+	{"expires_at", TIMESTAMPTZOID}}},
 	[TABLE_LEGACY] = {"apikey_legacy",
 		{{"org_id", TEXTOID}, {"key_id", INT8OID}, {"digest", BYTEAOID},
-		{"created_at", TIMESTAMPTZOID}}},
+	{"created_at", TIMESTAMPTZOID}}},
 	[TABLE_CAPABILITY] = {"apikey_capability",
-		{{"capability", TEXTOID}, {"level", InvalidOid}}},
+	{{"capability", TEXTOID}, {"level", InvalidOid}}},
 	[TABLE_USAGE] = {"apikey_usage",
 		{{"key_id", INT8OID}, {"last_used_at", TIMESTAMPTZOID},
-		{"last_used_addr", INETOID}, {"uses", INT8OID}}},
+	{"last_used_addr", INETOID}, {"uses", INT8OID}}},
 };
 
 static const IndexSpec indexes[NUM_INDEXES] = {
@@ -127,10 +127,9 @@ relcache_callback(Datum arg pg_attribute_unused(), Oid relid)
 	for (int i = 0; i < NUM_TABLES; i++)
 		ours |= relid == catalog.tables[i];
 	if (ours)
-	{
 		catalog_is_valid = false;
+	if (ours || relid == catalog.change)
 		apikey_cache_reset();
-	}
 }
 
 /* The scan keys never change: they name columns and built-in functions. */
@@ -142,15 +141,16 @@ init_scan_keys(void)
 	for (int i = 0; i < NUM_INDEXES; i++)
 	{
 		const IndexSpec *index = &indexes[i];
+		const ColumnSpec *columns = tables[index->table].columns;
+		StrategyNumber equal = index->am == HASH_AM_OID ?
+		HTEqualStrategyNumber : BTEqualStrategyNumber;
 
 		for (int k = 0; k < index->nkeys; k++)
 		{
-			Oid			type = tables[index->table].columns[index->keys[k] - 1].type;
-			bool		hash = index->am == HASH_AM_OID;
+			Oid			type = columns[index->keys[k] - 1].type;
 			bool		collates = type == TEXTOID || type == NAMEOID;
 
-			ScanKeyEntryInitialize(&scan_keys[i][k], 0, k + 1,
-								   hash ? HTEqualStrategyNumber : BTEqualStrategyNumber,
+			ScanKeyEntryInitialize(&scan_keys[i][k], 0, k + 1, equal,
 								   InvalidOid,
 								   collates ? C_COLLATION_OID : InvalidOid,
 								   type == BYTEAOID ? F_BYTEAEQ :
@@ -366,6 +366,9 @@ load_catalog(void)
 					  makeString("apikey_announce_change"));
 	announcer = LookupFuncName(name, 0, NULL, true);
 	catalog.changes_are_announced = OidIsValid(announcer);
+	catalog.change = get_relname_relid("apikey_change", catalog.namespace);
+	if (!OidIsValid(catalog.change))
+		not_as_installed("type", "apikey_change");
 	load_enums();
 	for (int i = 0; i < NUM_TABLES; i++)
 		load_table(i, extension, announcer);
@@ -508,6 +511,18 @@ column(Probe *probe, AttrNumber attnum)
 	return value;
 }
 
+static ApikeyLevel
+level_column(Probe *probe, AttrNumber attnum)
+{
+	return apikey_level_of_oid(DatumGetObjectId(column(probe, attnum)));
+}
+
+static TimestampTz
+time_column(Probe *probe, AttrNumber attnum)
+{
+	return DatumGetTimestampTz(column(probe, attnum));
+}
+
 static text *
 copy_column(Probe *probe, AttrNumber attnum)
 {
@@ -545,7 +560,7 @@ begin_key_probe(ApikeyShape shape, const uint8 *digest, Probe *probe)
 		uint8		bytes[APIKEY_DIGEST_LEN];
 	}			wanted;
 	AttrNumber	attnum = shape == SHAPE_NATIVE ?
-		Anum_key_digest : Anum_legacy_digest;
+	Anum_key_digest : Anum_legacy_digest;
 	bool		found;
 
 	SET_VARSIZE(&wanted, sizeof(wanted));
@@ -577,8 +592,8 @@ read_grant(ApikeyShape shape, Probe *probe, ApikeyGrant *grant)
 		return;
 	}
 	grant->key_id = DatumGetInt64(column(probe, Anum_key_key_id));
-	grant->level = apikey_level_of_oid(DatumGetObjectId(column(probe, Anum_key_level)));
-	grant->expires_at = DatumGetTimestampTz(column(probe, Anum_key_expires_at));
+	grant->level = level_column(probe, Anum_key_level);
+	grant->expires_at = time_column(probe, Anum_key_expires_at);
 }
 
 /*
@@ -629,7 +644,7 @@ apikey_find_key(ApikeyShape shape, const uint8 *digest, ApikeyKey *key)
 		if (shape == SHAPE_LEGACY)
 		{
 			key->org_id = copy_column(&probe, Anum_legacy_org_id);
-			key->created_at = DatumGetTimestampTz(column(&probe, Anum_legacy_created_at));
+			key->created_at = time_column(&probe, Anum_legacy_created_at);
 		}
 		else
 		{
@@ -637,7 +652,7 @@ apikey_find_key(ApikeyShape shape, const uint8 *digest, ApikeyKey *key)
 			key->owner_id = copy_column(&probe, Anum_key_owner_id);
 			key->name = copy_column(&probe, Anum_key_name);
 			key->suffix = copy_column(&probe, Anum_key_suffix);
-			key->created_at = DatumGetTimestampTz(column(&probe, Anum_key_created_at));
+			key->created_at = time_column(&probe, Anum_key_created_at);
 		}
 	}
 	end_probe(&probe);
@@ -701,14 +716,14 @@ apikey_find_capability(Datum capability, ApikeyLevel *level)
 									&probe);
 
 	if (found)
-		*level = apikey_level_of_oid(DatumGetObjectId(column(&probe, Anum_capability_level)));
+		*level = level_column(&probe, Anum_capability_level);
 	end_probe(&probe);
 	return found;
 }
 
 /* A key as people name it. */
 bool
-apikey_find_listed(Datum org_id, Datum suffix, int64 *key_id, text **owner_id)
+apikey_find_listed(Datum org_id, Datum suffix, int64 *key_id, Datum *owner_id)
 {
 	Probe		probe;
 	bool		found = begin_probe(INDEX_KEY_SUFFIX, org_id, suffix, &probe);
@@ -716,7 +731,7 @@ apikey_find_listed(Datum org_id, Datum suffix, int64 *key_id, text **owner_id)
 	if (found)
 	{
 		*key_id = DatumGetInt64(column(&probe, Anum_key_key_id));
-		*owner_id = copy_column(&probe, Anum_key_owner_id);
+		*owner_id = PointerGetDatum(copy_column(&probe, Anum_key_owner_id));
 	}
 	end_probe(&probe);
 	return found;
@@ -745,7 +760,7 @@ apikey_find_use(int64 key_id, ApikeyUse *use)
 
 	if (found)
 	{
-		use->last_used_at = DatumGetTimestampTz(column(&probe, Anum_usage_last_used_at));
+		use->last_used_at = time_column(&probe, Anum_usage_last_used_at);
 		use->uses = DatumGetInt64(column(&probe, Anum_usage_uses));
 	}
 	end_probe(&probe);

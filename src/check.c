@@ -34,7 +34,8 @@ has_control_character(const char *text, int len)
 
 		if (c < 0x20 || c == 0x7F)
 			return true;
-		if (utf8 && c == 0xC2 && i + 1 < len && (unsigned char) text[i + 1] < 0xA0)
+		if (utf8 && c == 0xC2 && i + 1 < len &&
+			(unsigned char) text[i + 1] < 0xA0)
 			return true;
 	}
 	return false;

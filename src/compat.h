@@ -44,15 +44,6 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
-/* Shared hash tables have one size, no longer two, since 19. */
-#if PG_VERSION_NUM >= 190000
-#define APIKEY_SHMEM_INIT_HASH(name, size, info, flags) \
-	ShmemInitHash((name), (size), (info), (flags))
-#else
-#define APIKEY_SHMEM_INIT_HASH(name, size, info, flags) \
-	ShmemInitHash((name), (size), (size), (info), (flags))
-#endif
-
 /* A module tells its name and version since 18. */
 #if PG_VERSION_NUM >= 180000
 #define APIKEY_MODULE_MAGIC \

@@ -113,16 +113,16 @@ new_row(TriggerData *trigger)
 static Datum
 get(TriggerData *trigger, HeapTuple row, AttrNumber attnum)
 {
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
 	bool		isnull;
-	Datum		value = heap_getattr(row, attnum,
-									 RelationGetDescr(trigger->tg_relation),
-									 &isnull);
+	Datum		value = heap_getattr(row, attnum, desc, &isnull);
 
 	/* Constraints refuse it too, but not before this trigger has run. */
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("column %d of table \"%s\" must not be null", attnum,
+				 errmsg("column \"%s\" of table \"%s\" must not be null",
+						NameStr(TupleDescAttr(desc, attnum - 1)->attname),
 						RelationGetRelationName(trigger->tg_relation))));
 	return value;
 }
@@ -137,6 +137,14 @@ changes(TriggerData *trigger, AttrNumber attnum)
 	return !datumIsEqual(get(trigger, trigger->tg_trigtuple, attnum),
 						 get(trigger, trigger->tg_newtuple, attnum),
 						 attr->attbyval, attr->attlen);
+}
+
+static ApikeyLevel
+get_level(TriggerData *trigger, HeapTuple row)
+{
+	Datum		level = get(trigger, row, Anum_key_level);
+
+	return apikey_level_of_oid(DatumGetObjectId(level));
 }
 
 static const char *
@@ -195,22 +203,27 @@ apikey_guard_org(PG_FUNCTION_ARGS)
 }
 
 /*
- * Error unless the organization's plan is enterprise, and stays so until this
- * transaction ends.
+ * The organization's plan, which stays so until this transaction ends, or
+ * InvalidOid if there is no such organization.
  */
-static void
-require_enterprise(Datum org_id, const char *what)
+static Oid
+lock_plan(Datum org_id)
 {
 	ApikeyBorrow borrow;
-	bool		found;
 	Oid			plan = InvalidOid;
 
 	apikey_borrow_owner(&borrow);
-	found = apikey_execute(STATEMENT_LOCK_PLAN, &org_id, NULL) > 0;
-	if (found)
+	if (apikey_execute(STATEMENT_LOCK_PLAN, &org_id, NULL) > 0)
 		plan = DatumGetObjectId(apikey_result(1));
 	apikey_return_owner(&borrow);
-	if (!found)
+	return plan;
+}
+
+/* Error unless the plan, and there is one, has the role. */
+static void
+require_plan_of_architects(Oid plan)
+{
+	if (!OidIsValid(plan))
 	{
 		if (!is_replica())
 			apikey_no_such("organization");
@@ -219,31 +232,46 @@ require_enterprise(Datum org_id, const char *what)
 	if (plan != apikey_catalog()->enterprise)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s \"architect\" exists only on plan \"enterprise\"",
-						what)));
+				 errmsg("role \"architect\" exists only on plan \"enterprise\"")));
+}
+
+/*
+ * A row that somebody who is subject to row-level security inserts.  Policies
+ * are asked after this trigger, and whoever they refuse is not told which
+ * organizations there are, nor their plans: so the rule refuses as they do,
+ * and leaves it to the foreign key to miss an organization.
+ */
+static void
+check_inserted_unseen(TriggerData *trigger, Datum org_id, bool architect)
+{
+	if (architect && lock_plan(org_id) != apikey_catalog()->enterprise)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("new row violates row-level security policy for table \"%s\"",
+						RelationGetRelationName(trigger->tg_relation))));
 }
 
 /*
  * apikey_guard_member(): BEFORE INSERT OR UPDATE
- *
- * Whoever is subject to row-level security is not told which organizations
- * there are: policies, and then the foreign key, refuse the row.
  */
 Datum
 apikey_guard_member(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, true, TABLE_MEMBER, TABLE_MEMBER);
+	TriggerData *trigger = trigger_data(fcinfo, true,
+										TABLE_MEMBER, TABLE_MEMBER);
 	HeapTuple	row = new_row(trigger);
 	Oid			role = DatumGetObjectId(get(trigger, row, Anum_member_role));
 	Datum		org_id = get(trigger, row, Anum_member_org_id);
+	bool		architect = apikey_role_of_oid(role) == ROLE_ARCHITECT;
+	bool		insert = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
 
-	if (apikey_role_of_oid(role) == ROLE_ARCHITECT &&
-		(TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		 changes(trigger, Anum_member_role) ||
-		 changes(trigger, Anum_member_org_id)))
-		require_enterprise(org_id, "role");
-	else if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && !is_replica() &&
-			 !is_subject_to_rls(trigger) && !apikey_org_exists(org_id))
+	if (insert && is_subject_to_rls(trigger))
+		check_inserted_unseen(trigger, org_id, architect);
+	else if (architect && (insert ||
+						   changes(trigger, Anum_member_role) ||
+						   changes(trigger, Anum_member_org_id)))
+		require_plan_of_architects(lock_plan(org_id));
+	else if (insert && !is_replica() && !apikey_org_exists(org_id))
 		apikey_no_such("organization");
 	PG_RETURN_POINTER(row);
 }
@@ -333,13 +361,13 @@ check_changed_columns(TriggerData *trigger)
 static bool
 changes_hands(TriggerData *trigger)
 {
-	ApikeyMember old;
+	HeapTuple	old = trigger->tg_trigtuple;
+	ApikeyMember owner;
 
 	return (changes(trigger, Anum_key_org_id) ||
 			changes(trigger, Anum_key_owner_id)) &&
-		apikey_find_member(get(trigger, trigger->tg_trigtuple, Anum_key_org_id),
-						   get(trigger, trigger->tg_trigtuple, Anum_key_owner_id),
-						   &old);
+		apikey_find_member(get(trigger, old, Anum_key_org_id),
+						   get(trigger, old, Anum_key_owner_id), &owner);
 }
 
 /*
@@ -362,7 +390,7 @@ apikey_guard_key(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
 		TimestampTz created_at =
-			DatumGetTimestampTz(get(trigger, row, Anum_key_created_at));
+		DatumGetTimestampTz(get(trigger, row, Anum_key_created_at));
 
 		if (is_subject_to_rls(trigger))
 			ereport(ERROR,
@@ -378,11 +406,9 @@ apikey_guard_key(PG_FUNCTION_ARGS)
 		require_level(org_id, owner_id, level, false);
 	else if (changes(trigger, Anum_key_level))
 	{
-		Oid			old = DatumGetObjectId(get(trigger, trigger->tg_trigtuple,
-											   Anum_key_level));
-
 		require_level(org_id, owner_id, level,
-					  apikey_level_of_oid(level) < apikey_level_of_oid(old));
+					  get_level(trigger, trigger->tg_newtuple) <
+					  get_level(trigger, trigger->tg_trigtuple));
 	}
 	PG_RETURN_POINTER(row);
 }
@@ -416,8 +442,7 @@ revokes(TriggerData *trigger)
 		return false;
 	return DatumGetTimestampTz(get(trigger, new, Anum_key_expires_at)) <
 		DatumGetTimestampTz(get(trigger, old, Anum_key_expires_at)) ||
-		apikey_level_of_oid(DatumGetObjectId(get(trigger, new, Anum_key_level))) <
-		apikey_level_of_oid(DatumGetObjectId(get(trigger, old, Anum_key_level)));
+		get_level(trigger, new) < get_level(trigger, old);
 }
 
 /*
@@ -426,6 +451,9 @@ revokes(TriggerData *trigger)
  * AFTER triggers fire when all its rows have been marked.  That is the command
  * which marked the row: the current one may be that of a function which it
  * called, and which changed keys before the others were marked.
+ *
+ * The message is for the relation of a type that nobody uses, not for the
+ * table: nobody's descriptor of the table, and no plan, must be made anew.
  */
 static void
 announce(TriggerData *trigger)
@@ -435,9 +463,10 @@ announce(TriggerData *trigger)
 	static CommandId last_command = InvalidCommandId;
 	static Oid	last_relid = InvalidOid;
 	Oid			relid = RelationGetRelid(trigger->tg_relation);
+	Oid			change = apikey_catalog()->change;
 	CommandId	command = TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
-		HeapTupleHeaderGetCmax(trigger->tg_trigtuple->t_data) :
-		InvalidCommandId;
+	HeapTupleHeaderGetCmax(trigger->tg_trigtuple->t_data) :
+	InvalidCommandId;
 	SharedInvalidationMessage message;
 
 	apikey_cache_reset();
@@ -450,12 +479,12 @@ announce(TriggerData *trigger)
 	memset(&message, 0, sizeof(message));
 	message.rc.id = SHAREDINVALRELCACHE_ID;
 	message.rc.dbId = MyDatabaseId;
-	message.rc.relId = relid;
+	message.rc.relId = change;
 	SendSharedInvalidMessages(&message, 1);
 	if (XLogStandbyInfoActive())
 		LogStandbyInvalidations(1, &message, false);
 	/* and once more at commit, in PostgreSQL's own way */
-	CacheInvalidateRelcacheByRelid(relid);
+	CacheInvalidateRelcacheByRelid(change);
 
 	last_transaction = APIKEY_MY_LXID;
 	last_subtransaction = GetCurrentSubTransactionId();
@@ -481,7 +510,9 @@ apikey_announce_change(PG_FUNCTION_ARGS)
 static void
 carry_org_along(TriggerData *trigger)
 {
-	Datum		args[2] = {get(trigger, trigger->tg_trigtuple, Anum_org_org_id)};
+	Datum		args[2] = {
+		get(trigger, trigger->tg_trigtuple, Anum_org_org_id)
+	};
 
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 	{

@@ -4,8 +4,8 @@
  *
  * Each function asks for the principal first, as the caller, then runs its
  * statements as the owner.  The rows of organization and member are locked
- * before those of keys, as by a removal of the member.  That a level is allowed is the business of the
- * trigger in guard.c, which holds for plain DML as well.
+ * before those of keys, as by a removal of the member.  That a level is allowed
+ * is the business of the trigger in guard.c, which holds for plain DML as well.
  */
 #include "postgres.h"
 

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -24,6 +25,7 @@ PG_FUNCTION_INFO_V1(apikey_save_member);
 PG_FUNCTION_INFO_V1(apikey_remove_member);
 PG_FUNCTION_INFO_V1(apikey_import_legacy);
 PG_FUNCTION_INFO_V1(apikey_grant_application);
+PG_FUNCTION_INFO_V1(apikey_revoke_foreign_grants);
 
 #define MAX_ARGUMENTS 5
 
@@ -50,6 +52,9 @@ id_argument(FunctionCallInfo fcinfo, int n)
 
 /*
  * apikey_save_org(org_id text, name text, plan apikey_plan) returns void
+ *
+ * The row is locked first: what "stays as it was" must not come from a row that
+ * somebody is removing, or a new organization would have the plan of the old.
  */
 Datum
 apikey_save_org(PG_FUNCTION_ARGS)
@@ -58,9 +63,9 @@ apikey_save_org(PG_FUNCTION_ARGS)
 	Datum		args[MAX_ARGUMENTS];
 	char		nulls[MAX_ARGUMENTS];
 
-	if (!apikey_org_exists(org_id))
-		apikey_require_argument(fcinfo, 1);
 	copy_arguments(fcinfo, args, nulls);
+	if (apikey_run(STATEMENT_LOCK_ORG_TO_SAVE, &org_id, NULL) == 0)
+		apikey_require_argument(fcinfo, 1);
 	apikey_run(STATEMENT_SAVE_ORG, args, nulls);
 	PG_RETURN_VOID();
 }
@@ -83,19 +88,25 @@ apikey_remove_org(PG_FUNCTION_ARGS)
 /*
  * apikey_save_member(org_id text, user_id text, email text,
  * role apikey_role, db_role name) returns void
+ *
+ * Locked first for the same reason, lest a removed admin come back as one; the
+ * organization before the member, as everywhere.
  */
 Datum
 apikey_save_member(PG_FUNCTION_ARGS)
 {
-	Datum		org_id = id_argument(fcinfo, 0);
-	Datum		user_id = id_argument(fcinfo, 1);
 	Datum		args[MAX_ARGUMENTS];
 	char		nulls[MAX_ARGUMENTS];
-	ApikeyMember member;
+	bool		org_exists;
 
-	if (!apikey_find_member(org_id, user_id, &member))
-		apikey_require_argument(fcinfo, 2);
+	(void) id_argument(fcinfo, 0);
+	(void) id_argument(fcinfo, 1);
 	copy_arguments(fcinfo, args, nulls);
+	org_exists = apikey_run(STATEMENT_LOCK_ORG, args, NULL) > 0;
+	if (apikey_run(STATEMENT_LOCK_MEMBER_TO_SAVE, args, NULL) == 0)
+		apikey_require_argument(fcinfo, 2);
+	if (!org_exists)
+		apikey_no_such("organization");
 	apikey_run(STATEMENT_SAVE_MEMBER, args, nulls);
 	PG_RETURN_VOID();
 }
@@ -117,14 +128,19 @@ apikey_remove_member(PG_FUNCTION_ARGS)
 }
 
 static void
-check_legacy_key(const text *key)
+check_legacy_key(Datum value)
 {
-	const char *data = VARDATA_ANY(key);
-	size_t		len = VARSIZE_ANY_EXHDR(key);
+	if (apikey_may_be_key(value))
+	{
+		const		text *key = DatumGetTextPP(value);
+		const char *data = VARDATA_ANY(key);
+		size_t		len = VARSIZE_ANY_EXHDR(key);
 
-	if (len >= APIKEY_LEGACY_MIN && len <= APIKEY_LEGACY_MAX &&
-		apikey_is_printable(data, len) && !apikey_has_native_shape(data, len))
-		return;
+		if (len >= APIKEY_LEGACY_MIN &&
+			apikey_is_printable(data, len) &&
+			!apikey_has_native_shape(data, len))
+			return;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid legacy key"),
@@ -143,8 +159,8 @@ apikey_import_legacy(PG_FUNCTION_ARGS)
 	apikey_require_arguments(fcinfo);
 	args[0] = id_argument(fcinfo, 0);
 	args[1] = PG_GETARG_DATUM(1);	/* text and bytea are laid out alike */
-	check_legacy_key(DatumGetTextPP(args[1]));
-	if (!apikey_org_exists(args[0]))
+	check_legacy_key(args[1]);
+	if (apikey_run(STATEMENT_LOCK_ORG, args, NULL) == 0)
 		apikey_no_such("organization");
 	if (apikey_run(STATEMENT_INSERT_LEGACY, args, NULL) == 0)
 		ereport(ERROR,
@@ -200,4 +216,36 @@ apikey_grant_application(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not grant");
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_revoke_foreign_grants(keep_application boolean) returns bigint
+ *
+ * Runs as its caller, too.
+ */
+Datum
+apikey_revoke_foreign_grants(PG_FUNCTION_ARGS)
+{
+	Oid			types[1] = {BOOLOID};
+	const char *schema;
+	Datum		args[1];
+	SPITupleTable *grants;
+	int64		count;
+
+	apikey_require_arguments(fcinfo);
+	args[0] = PG_GETARG_DATUM(0);
+	schema = quote_identifier(get_namespace_name(apikey_catalog()->namespace));
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute_with_args(psprintf("SELECT statement FROM %s.apikey_foreign_grants($1)",
+									   schema),
+							  1, types, args, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for grants");
+	grants = SPI_tuptable;
+	count = (int64) grants->numvals;
+	for (int64 i = 0; i < count; i++)
+		if (SPI_execute(SPI_getvalue(grants->vals[i], grants->tupdesc, 1),
+						false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not revoke");
+	SPI_finish();
+	PG_RETURN_INT64(count);
 }

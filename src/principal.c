@@ -50,6 +50,7 @@ typedef struct Principal
 static char *principal_text = NULL;
 static const Principal *presented = NULL;
 static bool setting_principal = false;
+static uint64 principal_changes = 0;
 
 /* The transaction that has had a principal set. */
 static LocalTransactionId sealed_transaction = InvalidLocalTransactionId;
@@ -108,6 +109,7 @@ static void
 assign_principal(const char *newval pg_attribute_unused(), void *extra)
 {
 	presented = extra;
+	principal_changes++;
 }
 
 static const char *
@@ -222,6 +224,13 @@ apikey_actor(ApikeyActor *actor)
 	return true;
 }
 
+/* How often the setting has been given a value, or taken one back. */
+uint64
+apikey_principal_changes(void)
+{
+	return principal_changes;
+}
+
 /*
  * apikey_act_as(org_id text, user_id text, session boolean) returns void
  */
@@ -262,11 +271,11 @@ apikey_authenticate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("the key is not valid")));
 	}
-	apikey_count_use(&key.grant, false);
 	hex[hex_encode((char *) digest, APIKEY_DIGEST_LEN, hex)] = '\0';
 	set_principal(psprintf("key\t%s\t%s",
 						   shape == SHAPE_NATIVE ? "native" : "legacy", hex),
 				  PG_GETARG_BOOL(1));
+	apikey_count_use(&key.grant, false);
 	PG_RETURN_DATUM(apikey_identity_datum(fcinfo, &key));
 }
 

@@ -39,6 +39,16 @@ typedef struct Statement
 } Statement;
 
 static const Statement statements[NUM_STATEMENTS] = {
+	[STATEMENT_LOCK_ORG] = {
+		"SELECT FROM %1$s.apikey_org WHERE org_id = $1 FOR KEY SHARE",
+	{TEXTOID}},
+	[STATEMENT_LOCK_ORG_TO_SAVE] = {
+		"SELECT FROM %1$s.apikey_org WHERE org_id = $1 FOR NO KEY UPDATE",
+	{TEXTOID}},
+	[STATEMENT_LOCK_MEMBER_TO_SAVE] = {
+		"SELECT FROM %1$s.apikey_member WHERE org_id = $1 AND user_id = $2"
+		" FOR NO KEY UPDATE",
+	{TEXTOID, TEXTOID}},
 	[STATEMENT_LOCK_PLAN] = {
 		"SELECT plan FROM %1$s.apikey_org WHERE org_id = $1 FOR SHARE",
 	{TEXTOID}},
@@ -59,7 +69,7 @@ static const Statement statements[NUM_STATEMENTS] = {
 	{TEXTOID}, true},
 	[STATEMENT_INSERT_KEY] = {
 		"INSERT INTO %1$s.apikey_key (org_id, owner_id, name, level, digest, expires_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (org_id, suffix) DO NOTHING",
 	{TEXTOID, TEXTOID, TEXTOID, LEVEL, BYTEAOID, TIMESTAMPTZOID}},
 	[STATEMENT_UPDATE_KEY] = {
 		"UPDATE %1$s.apikey_key SET name = COALESCE($4, name),"
@@ -81,21 +91,21 @@ static const Statement statements[NUM_STATEMENTS] = {
 	{TEXTOID, TEXTOID, TEXTOID, BOOLOID}},
 	[STATEMENT_DELETE_KEYS_OF] = {
 		"DELETE FROM %1$s.apikey_key WHERE org_id = $1 AND owner_id = $2",
-	{TEXTOID, TEXTOID}},
+	{TEXTOID, TEXTOID}, true},
 	[STATEMENT_MOVE_KEYS] = {
 		"UPDATE %1$s.apikey_key SET org_id = $3, owner_id = $4"
 		" WHERE org_id = $1 AND owner_id = $2",
-	{TEXTOID, TEXTOID, TEXTOID, TEXTOID}},
+	{TEXTOID, TEXTOID, TEXTOID, TEXTOID}, true},
 	[STATEMENT_DELETE_LEGACY] = {
 		"DELETE FROM %1$s.apikey_legacy WHERE org_id = $1",
-	{TEXTOID}},
+	{TEXTOID}, true},
 	[STATEMENT_INSERT_LEGACY] = {
 		"INSERT INTO %1$s.apikey_legacy (org_id, digest)"
 		" VALUES ($1, %2$s.digest($2, 'sha256'::text)) ON CONFLICT DO NOTHING",
-	{TEXTOID, BYTEAOID}, .plan_anew = true},
+	{TEXTOID, BYTEAOID},.plan_anew = true},
 	[STATEMENT_MOVE_LEGACY] = {
 		"UPDATE %1$s.apikey_legacy SET org_id = $2 WHERE org_id = $1",
-	{TEXTOID, TEXTOID}},
+	{TEXTOID, TEXTOID}, true},
 	[STATEMENT_SAVE_ORG] = {
 		"INSERT INTO %1$s.apikey_org AS o (org_id, name, plan)"
 		" SELECT $1, COALESCE($2, was.name), COALESCE($3, was.plan, 'free')"
@@ -122,25 +132,28 @@ static const Statement statements[NUM_STATEMENTS] = {
 	{TEXTOID, TEXTOID}},
 	[STATEMENT_DELETE_MEMBERS_OF] = {
 		"DELETE FROM %1$s.apikey_member WHERE org_id = $1",
-	{TEXTOID}},
+	{TEXTOID}, true},
+
 	/*
 	 * Counts of keys that are no more are not written.  None of these rows is
-	 * locked by anybody else.
+	 * locked by anybody else.  Scalar subselects, unlike EXISTS, are index
+	 * probes for certain: a plan that reads the table of keys each time would
+	 * be tempting to the planner.
 	 */
 	[STATEMENT_WRITE_USAGE] = {
 		"INSERT INTO %1$s.apikey_usage AS u (key_id, last_used_at, last_used_addr, uses)"
-		" SELECT n.key_id, n.last_used_at, NULLIF(n.addr, '')::pg_catalog.inet, n.uses"
+		" SELECT n.key_id, n.last_used_at, n.addr, n.uses"
 		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 		" pg_catalog.unnest($3), pg_catalog.unnest($4))"
 		" AS n (key_id, last_used_at, addr, uses)"
-		" WHERE EXISTS (SELECT FROM %1$s.apikey_key k WHERE k.key_id = n.key_id)"
-		" OR EXISTS (SELECT FROM %1$s.apikey_legacy l WHERE l.key_id = n.key_id)"
+		" WHERE COALESCE((SELECT true FROM %1$s.apikey_key k WHERE k.key_id = n.key_id),"
+		" (SELECT true FROM %1$s.apikey_legacy l WHERE l.key_id = n.key_id), false)"
 		" ORDER BY n.key_id"
 		" ON CONFLICT (key_id) DO UPDATE SET uses = u.uses + excluded.uses,"
 		" last_used_at = GREATEST(u.last_used_at, excluded.last_used_at),"
 		" last_used_addr = CASE WHEN excluded.last_used_at >= u.last_used_at"
 		" THEN excluded.last_used_addr ELSE u.last_used_addr END",
-	{INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID}},
+	{INT8ARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID}},
 
 	/*
 	 * Deleting a key leaves its usage behind, lest it wait for this.  What is
@@ -153,12 +166,12 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" (pg_catalog.max(key_id) - pg_catalog.min(key_id) + 1))::bigint - 1000"
 		" FROM %1$s.apikey_usage)"
 		" ORDER BY key_id LIMIT 1000) AS u"
-		" WHERE NOT EXISTS (SELECT FROM %1$s.apikey_key k WHERE k.key_id = u.key_id)"
-		" AND NOT EXISTS (SELECT FROM %1$s.apikey_legacy l WHERE l.key_id = u.key_id)))",
+		" WHERE COALESCE((SELECT false FROM %1$s.apikey_key k WHERE k.key_id = u.key_id),"
+		" (SELECT false FROM %1$s.apikey_legacy l WHERE l.key_id = u.key_id), true)))",
 	{InvalidOid}},
 	[STATEMENT_MOVE_MEMBERS] = {
 		"UPDATE %1$s.apikey_member SET org_id = $2 WHERE org_id = $1",
-	{TEXTOID, TEXTOID}},
+	{TEXTOID, TEXTOID}, true},
 };
 
 /* Kept plans, and the schema and table that they were made for. */
@@ -243,6 +256,10 @@ prepare(ApikeyStatement which, const ApikeyCatalog *catalog,
 
 /*
  * Run a statement as the owner; returns how many rows it gave or changed.
+ *
+ * What must reach every row there is, so that no key outlives its owner, reads
+ * the latest state: a REPEATABLE READ transaction that began before may be the
+ * one that removes the owner.
  */
 uint64
 apikey_execute(ApikeyStatement which, Datum *args, const char *nulls)
@@ -259,7 +276,7 @@ apikey_execute(ApikeyStatement which, Datum *args, const char *nulls)
 	if (statements[which].read_latest)
 		result = SPI_execute_snapshot(plans[which], args, nulls,
 									  GetLatestSnapshot(), InvalidSnapshot,
-									  true, false, 0);
+									  false, true, 0);
 	else
 		result = SPI_execute_plan(plans[which], args, nulls, false, 0);
 	if (result < 0)

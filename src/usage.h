@@ -10,10 +10,8 @@
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
-#include "storage/s_lock.h"
 #include "storage/spin.h"
-
-#define USAGE_ADDR_LEN 48		/* INET6_ADDRSTRLEN, rounded up */
+#include "utils/inet.h"
 
 /*
  * A key of any database.  The table tells keys apart that had the same number
@@ -27,15 +25,26 @@ typedef struct UsageKey
 } UsageKey;
 
 /* What has been counted of one key since it was last written. */
+typedef struct UsageCount
+{
+	uint64		uses;
+	TimestampTz last_used_at;
+	inet_struct addr;			/* family 0 if not by network */
+} UsageCount;
+
+/*
+ * The same in shared memory, as large as a cache line.  See usage.c for who
+ * may touch what.
+ */
 typedef struct UsageSlot
 {
 	UsageKey	key;
-	pg_atomic_uint32 used;		/* is this slot a key's? */
-	pg_atomic_flag busy;		/* guards the two below; never waited for */
-	TimestampTz last_used_at;
-	char		addr[USAGE_ADDR_LEN];	/* empty if not by network */
 	pg_atomic_uint64 uses;
-	uint32		next_free;		/* of a slot that is nobody's */
+	pg_atomic_uint64 last_used_at;	/* a TimestampTz */
+	pg_atomic_uint32 used;		/* is this slot a key's? */
+	uint32		next;			/* in its bucket, or among the free */
+	pg_atomic_uint32 addr_version;	/* odd while addr is being written */
+	inet_struct addr;
 } UsageSlot;
 
 /* What happened to keys that were presented, and how they were found. */
@@ -61,19 +70,24 @@ typedef struct UsageCounters
 typedef struct UsageShared
 {
 	Size		size;			/* of all of it, in bytes */
-	uint32		max_slots;
+	uint32		num_slots;
+	uint32		num_buckets;
 	uint32		num_counters;
 	pg_atomic_uint32 num_used;	/* slots that are keys' */
-	slock_t		free_lock;		/* guards first_free and next_free of slots */
-	uint32		first_free;		/* max_slots if there is none */
+	slock_t		free_lock;		/* guards first_free and next of free slots */
+	uint32		first_free;
 
-	/* flushing */
+	/* flushing: see usage_worker.c */
 	Latch	   *launcher;		/* NULL if it is not running */
-	pg_atomic_uint32 flush_asked;	/* and the launcher not awake yet */
-	pg_atomic_uint64 requested; /* flushes asked for */
-	pg_atomic_uint64 completed; /* the last of them that has been carried out */
+	pg_atomic_uint64 asked_at;	/* when room was asked for, a TimestampTz */
+	pg_atomic_uint64 requested; /* rounds asked for */
+	pg_atomic_uint64 completed; /* the last of them that has been made */
+	pg_atomic_uint64 left_over; /* databases that it could not write */
 	ConditionVariable done;
-	pg_atomic_uint64 flushes;	/* statements that wrote something */
+	pg_atomic_uint64 workers_done;	/* that did what they were started for */
+	pg_atomic_uint64 committing;	/* batches about to commit */
+	pg_atomic_uint64 settled;	/* of those, the ones that ended */
+	pg_atomic_uint64 flushes;	/* batches committed */
 	pg_atomic_uint64 last_flush;	/* when, a TimestampTz; 0 for never */
 } UsageShared;
 
@@ -86,14 +100,12 @@ extern int	usage_flush_interval;
 
 /* in usage.c */
 extern void usage_init(void);
-extern bool usage_read(const UsageKey *key, TimestampTz *last_used_at,
-					   uint64 *uses);
-extern void usage_snapshot_slot(UsageSlot *slot, TimestampTz *last_used_at,
-								char *addr);
+extern bool usage_read(const UsageKey *key, UsageCount *count);
+extern bool usage_has_counts(uint32 slot, UsageKey *key);
+extern void usage_subtract(const UsageKey *key, uint64 uses);
+extern void usage_forget(const UsageKey *key, bool counts_too);
+extern void usage_make_room(void);
 extern void usage_ask_for_flush(void);
-extern void usage_forget_slot(uint32 slot);
-extern void usage_forget_unused(void);
-extern void usage_forget_database(Oid database);
 
 /* in usage_worker.c */
 extern void usage_register_launcher(void);

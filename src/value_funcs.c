@@ -17,8 +17,11 @@ PG_FUNCTION_INFO_V1(apikey_suffix);
 PG_FUNCTION_INFO_V1(apikey_is_wellformed);
 PG_FUNCTION_INFO_V1(apikey_digest_suffix);
 
-static inline bool
-may_be_key(Datum value)
+/*
+ * Is a text short enough to be a key?  Looks at its stored size only.
+ */
+bool
+apikey_may_be_key(Datum value)
 {
 	return toast_raw_datum_size(value) <= APIKEY_LEGACY_MAX + VARHDRSZ;
 }
@@ -31,7 +34,7 @@ apikey_shape_of_datum(Datum value, uint8 *digest)
 {
 	text	   *key;
 
-	if (!may_be_key(value))
+	if (!apikey_may_be_key(value))
 		return SHAPE_MALFORMED;
 	key = DatumGetTextPP(value);
 	return apikey_value_read(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), digest);
@@ -60,7 +63,7 @@ apikey_suffix(PG_FUNCTION_ARGS)
 	int			len;
 	int			start;
 
-	if (!may_be_key(PG_GETARG_DATUM(0)))
+	if (!apikey_may_be_key(PG_GETARG_DATUM(0)))
 		PG_RETURN_NULL();
 	key = PG_GETARG_TEXT_PP(0);
 	data = VARDATA_ANY(key);

@@ -1,0 +1,2 @@
+-- Ours, by capability.
+SELECT apikey_check(:key, 'send_events');

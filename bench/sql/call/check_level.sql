@@ -1,0 +1,2 @@
+-- Ours, the hot path.
+SELECT apikey_check_level(:key, 'standard');

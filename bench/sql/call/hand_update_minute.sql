@@ -1,0 +1,2 @@
+-- By hand: the same, which notes the time of use once a minute at most.
+SELECT hand_update_minute(:key, 'standard');

@@ -1,0 +1,132 @@
+# shellcheck shell=bash
+# What the instruments share, beyond script/lib.sh: packages of their own, a
+# server built to find faults with, and the suites. Sourced, not run.
+
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+# Installs packages, unless the command is there.
+need()
+{
+	local command=$1
+	shift
+
+	command -v "$command" >/dev/null && return
+	say "installing" "$@"
+	as_root apt-get -qq update
+	as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+}
+
+# What is to be looked at after the copy is gone.
+keep()
+{
+	local kept
+
+	kept=$(mktemp -d --suffix=.apikeys-kept)
+	cp -r "$@" "$kept" 2>/dev/null || true
+	say "see $kept"
+}
+
+# ----- a server built to find faults with -----
+
+# Debian's source, without touching the machine's own lists of packages.
+fetch_source()
+{
+	local lists=$1/lists version
+	local -a options=(-qq -o "Dir::State::Lists=$lists/state"
+		-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$lists"
+		-o APT::Sandbox::User=)
+
+	mkdir -p "$lists/state/partial"
+	sed 's/^Types:.*/Types: deb-src/' /etc/apt/sources.list.d/debian.sources \
+		>"$lists/debian.sources" 2>/dev/null ||
+		sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$lists/debian.list"
+	version=$(postgresql_version)
+	(
+		cd "$1"
+		as_root apt-get "${options[@]}" update
+		as_root apt-get "${options[@]}" source "postgresql-$version" >/dev/null
+	)
+}
+
+# Makes PG_CONFIG that of a server with assertions, which can discard its
+# caches at every opportunity and tells valgrind about its memory. It is built
+# once, which takes a quarter of an hour, and kept for the next time.
+use_fault_finding_server()
+{
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/apikeys build
+	local -a flags=(--enable-cassert --enable-debug --enable-tap-tests
+		--with-openssl --without-readline --without-zlib
+		'CFLAGS=-O1 -g -fno-omit-frame-pointer' CPPFLAGS=-DUSE_VALGRIND)
+
+	if [ -n "${PG_CONFIG:-}" ]; then
+		"$PG_CONFIG" --configure | grep -q -e --enable-cassert ||
+			die "PG_CONFIG=$PG_CONFIG has no assertions"
+		return
+	fi
+
+	# The server runs as another user than root, who must be able to read it.
+	if [ "$(id -u)" = 0 ]; then cache=/var/cache/apikeys; fi
+	export PG_CONFIG=$cache/server/bin/pg_config
+	[ ! -x "$PG_CONFIG" ] || return 0
+
+	say "building a server in $cache"
+	need dpkg-source dpkg-dev
+	need bison bison
+	need flex flex
+	need make make gcc libc6-dev
+	need valgrind valgrind
+	[ -f /usr/include/openssl/evp.h ] || need '' libssl-dev
+	mkdir -p "$cache"
+	build=$(mktemp -d)
+	fetch_source "$build"
+	(
+		cd "$build"/postgresql-*/
+		./configure -q --prefix="$cache/server" "${flags[@]}"
+		make -s -j "$(nproc)"
+		make -s -C contrib -j "$(nproc)"
+		make -s install
+		make -s -C contrib install
+		cp src/tools/valgrind.supp "$cache/server"
+	) >"$cache/build.log" 2>&1 || die "see $cache/build.log"
+	rm -r "$build"
+}
+
+# ----- the suites -----
+
+# Changes settings of the running server, each "name = value".
+configure_server()
+{
+	local setting
+
+	for setting in "$@"; do
+		as_user "$bindir/psql" -X -q -d postgres -c "ALTER SYSTEM SET $setting"
+	done
+	as_user "$bindir/pg_ctl" -s -D "$work/data" reload
+}
+
+# Runs tests on the running server: "regress" or "isolation", and which of them
+# if not all.
+run_tests()
+{
+	local kind=$1 status=0
+	local -a lists=(TAP_TESTS=)
+	shift
+
+	case $kind in
+		regress) lists+=(ISOLATION= ${1:+"REGRESS=install $*"}) ;;
+		isolation) lists+=(REGRESS= ${1:+"ISOLATION=$*"}) ;;
+	esac
+	as_user make -s -C "$work/src" PG_CONFIG="$pg_config" installcheck "${lists[@]}" || status=$?
+	[ "$status" = 0 ] || keep regression.diffs regression.out results "$work/server.log"
+	return "$status"
+}
+
+# What no server may say, whatever it is asked.
+server_is_sound()
+{
+	! grep -aE 'PANIC|TRAP:|AddressSanitizer|runtime error:|terminated by signal' \
+		"$work/server.log" >&2 && return
+	keep "$work/server.log"
+	return 1
+}

@@ -1,0 +1,131 @@
+# What the TAP tests of usage share: a server that preloads the library, and
+# short names for what is asked again and again.
+package UsageTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use ApikeysTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  usage_server as_role sql hang_up verify uses written flush stats backends
+  is_quiet
+);
+
+# A server that counts.  Nothing is written but when a test asks for it, if it
+# does not set another interval.
+sub usage_server
+{
+	my ($name, %params) = @_;
+	my $conf = delete $params{conf} // '';
+	my $node = new_server($name, %params);
+
+	$node->append_conf('postgresql.conf', <<EOC);
+shared_preload_libraries = 'apikeys'
+apikeys.usage_flush_interval = '1h'
+$conf
+EOC
+	return $node;
+}
+
+# Parameters of safe_psql to connect as a role.
+sub as_role
+{
+	my ($role) = @_;
+
+	return (extra_params => [ '-U', $role ]);
+}
+
+# A query in a session that stays open, as superuser if no other user is named.
+my %sessions;
+
+sub sql
+{
+	my ($node, $query, %params) = @_;
+	my ($db, $user) = ($params{db} // 'postgres', $params{user} // 'postgres');
+	my $session = $sessions{ $node->name }{"$db $user"} //=
+	  $node->background_psql($db, extra_params => [ '-U', $user ]);
+
+	return $session->query_safe($query);
+}
+
+# Ends these sessions, which must be done before the server is stopped.
+sub hang_up
+{
+	my ($node) = @_;
+
+	$_->quit for values %{ delete $sessions{ $node->name } // {} };
+	return;
+}
+
+# Presents a key a number of times in one statement; returns how often it was
+# accepted.
+sub verify
+{
+	my ($node, $value, $times, %params) = @_;
+	my $level = $params{level} // 'standard';
+
+	return sql($node, "SELECT count(*) FILTER (WHERE apikey_check_level('$value', '$level'))"
+		  . " FROM generate_series(1, $times)", %params);
+}
+
+# What the list shows of a key.
+sub uses
+{
+	my ($node, $value, %params) = @_;
+
+	return sql($node, "SELECT uses FROM apikeys WHERE suffix = apikey_suffix('$value')",
+		%params);
+}
+
+# What has been written of a key.
+sub written
+{
+	my ($node, $value, %params) = @_;
+
+	return sql($node, "SELECT u.uses FROM apikey_usage u JOIN apikey_key k USING (key_id)"
+		  . " WHERE k.suffix = apikey_suffix('$value')", %params);
+}
+
+sub flush
+{
+	my ($node, %params) = @_;
+
+	sql($node, 'SELECT apikey_usage_flush()', %params);
+	return;
+}
+
+# Columns of apikey_stats, separated by "|".
+sub stats
+{
+	my ($node, $columns) = @_;
+
+	return sql($node, "SELECT $columns FROM apikey_stats");
+}
+
+# How many processes of a kind there are: "launcher" or "worker".
+sub backends
+{
+	my ($node, $kind) = @_;
+
+	return sql($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'apikeys usage $kind'");
+}
+
+# Nothing in the log that an administrator would have to look into, from an
+# offset on, but what is expected.
+sub is_quiet
+{
+	my ($node, $offset, $name, $expected) = @_;
+	my $log = substr(slurp_file($node->logfile), $offset);
+	my @lines = grep { /\b(WARNING|ERROR|FATAL|PANIC): / } split /\n/, $log;
+
+	@lines = grep { !/$expected/ } @lines if defined $expected;
+	is("@lines", '', $name);
+	return;
+}
+
+1;
