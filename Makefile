@@ -43,7 +43,10 @@ REGRESS = \
 	selfcheck \
 	security_names \
 	security_seeing \
-	security_being
+	security_being \
+	security_rights \
+	security_values \
+	security_now
 
 ISOLATION = \
 	race_create \
@@ -56,7 +59,8 @@ ISOLATION = \
 	race_rotate \
 	race_save \
 	race_truncate \
-	race_wait
+	race_wait \
+	security_stall
 
 # expected/ is at the top, where both runners look for it in the directory they
 # write to. PGXS has the isolation tests write elsewhere, so that is undone.

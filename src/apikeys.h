@@ -248,6 +248,7 @@ extern bool apikey_text_equal(const text *a, const text *b);
 
 /* in guard.c */
 extern ApikeyLevel apikey_level_of_role(ApikeyRole role);
+extern const char *apikey_levels_hint(ApikeyRole role, bool enterprise);
 extern bool apikey_manages_keys(const ApikeyActor *actor);
 extern bool apikey_manages_all(const ApikeyActor *actor);
 

@@ -19,14 +19,23 @@ PG_FUNCTION_INFO_V1(apikey_is_name);
 #define ID_MAX_BYTES	128
 #define NAME_MAX_CHARS	100
 
+/* Encodings whose bytes from 0x80 to 0x9F are control characters. */
+static bool
+is_iso_8859(int encoding)
+{
+	return (encoding >= PG_LATIN1 && encoding <= PG_LATIN10) ||
+		(encoding >= PG_ISO_8859_5 && encoding <= PG_ISO_8859_8);
+}
+
 /*
- * ASCII's control characters, and in UTF-8 those of Unicode's C1 block, which
- * terminals obey as well.
+ * ASCII's control characters, and those of the C1 block, which terminals obey
+ * as well, where the encoding tells which bytes are theirs.
  */
 static bool
 has_control_character(const char *text, int len)
 {
 	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
+	bool		iso_8859 = is_iso_8859(GetDatabaseEncoding());
 
 	for (int i = 0; i < len; i++)
 	{
@@ -36,6 +45,8 @@ has_control_character(const char *text, int len)
 			return true;
 		if (utf8 && c == 0xC2 && i + 1 < len &&
 			(unsigned char) text[i + 1] < 0xA0)
+			return true;
+		if (iso_8859 && c >= 0x80 && c < 0xA0)
 			return true;
 	}
 	return false;

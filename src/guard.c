@@ -276,9 +276,9 @@ apikey_guard_member(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(row);
 }
 
-/* The levels that a role may create, for a hint. */
-static const char *
-levels_of_role(ApikeyRole role, bool enterprise)
+/* The levels that a role may create, as a hint. */
+const char *
+apikey_levels_hint(ApikeyRole role, bool enterprise)
 {
 	switch (role)
 	{
@@ -329,7 +329,7 @@ require_level(Datum org_id, Datum user_id, Oid level, bool lowering)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not create keys of level \"%s\"",
 						label_of(catalog->roles[role]), label_of(level)),
-				 errhint("%s", levels_of_role(role, enterprise))));
+				 errhint("%s", apikey_levels_hint(role, enterprise))));
 	if (wanted == LEVEL_ARCHITECT && !enterprise)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -61,7 +61,7 @@ require_admin(ApikeyActor *actor)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("only an admin may do this"),
-				 errhint("Your own keys can be deleted with apikey_delete().")));
+				 errhint("%s", apikey_levels_hint(actor->role, true))));
 }
 
 /* Missing and forbidden look the same. */
@@ -195,7 +195,10 @@ apikey_rotate(PG_FUNCTION_ARGS)
 	level = apikey_result(2);
 	expires_at = apikey_result(3);
 	apikey_return_owner(&borrow);
-	apikey_check_expiry(DatumGetTimestampTz(expires_at));
+	if (DatumGetTimestampTz(expires_at) <= GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the key has expired")));
 	apikey_run(STATEMENT_EXPIRE_KEY, args, NULL);
 	PG_RETURN_TEXT_P(insert_key(&actor, name, level, expires_at));
 }

@@ -110,7 +110,8 @@ find_visible_key(FunctionCallInfo fcinfo, const KnownCaller *caller,
 		return any_owner && apikey_find_legacy_id(PG_GETARG_DATUM(0), key_id);
 	return apikey_find_listed(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
 							  key_id, &owner_id) &&
-		(any_owner || apikey_text_equal(DatumGetTextPP(owner_id), actor->user_id));
+		(any_owner ||
+		 apikey_text_equal(DatumGetTextPP(owner_id), actor->user_id));
 }
 
 /* What has been written of a key's usage, and what has not. */

@@ -92,6 +92,31 @@ use_fault_finding_server()
 	rm -r "$build"
 }
 
+# ----- the extension, built to find faults with -----
+
+# Builds with these flags and installs. At the end nothing of it stays behind,
+# lest a server load it.
+build_instrumented()
+{
+	local -a make=(make -s -C "$work/src" PG_CONFIG="$pg_config" COPT="$*" with_llvm=no)
+
+	as_user "${make[@]}" -j "$(nproc)"
+	trap uninstall EXIT
+	as_installer "${make[@]}" install
+}
+
+as_installer()
+{
+	if [ -w "$pkglibdir" ]; then "$@"; else as_root "$@"; fi
+}
+
+# For trap, instead of clean_up.
+uninstall()
+{
+	as_installer make -s -C "$work/src" PG_CONFIG="$pg_config" with_llvm=no uninstall || true
+	clean_up
+}
+
 # ----- the suites -----
 
 # Changes settings of the running server, each "name = value".
@@ -105,20 +130,32 @@ configure_server()
 	as_user "$bindir/pg_ctl" -s -D "$work/data" reload
 }
 
-# Runs tests on the running server: "regress" or "isolation", and which of them
-# if not all.
+# Prints the one of these names that this server has for a setting.
+setting()
+{
+	as_user "$bindir/psql" -X -q -At -d postgres \
+		-c "SELECT name FROM pg_settings WHERE name IN ('$1', '$2')"
+}
+
+# Runs tests of a kind: "regress" or "isolation" on the running server, or
+# "tap", which start their own; all, or those that are named.
 run_tests()
 {
 	local kind=$1 status=0
-	local -a lists=(TAP_TESTS=)
+	local -a lists=(REGRESS= ISOLATION= TAP_TESTS=)
 	shift
 
 	case $kind in
-		regress) lists+=(ISOLATION= ${1:+"REGRESS=install $*"}) ;;
-		isolation) lists+=(REGRESS= ${1:+"ISOLATION=$*"}) ;;
+		regress) lists=(ISOLATION= TAP_TESTS= ${1:+"REGRESS=install $*"}) ;;
+		isolation) lists=(REGRESS= TAP_TESTS= ${1:+"ISOLATION=$*"}) ;;
+		tap) lists=(REGRESS= ISOLATION= ${1:+"PROVE_TESTS=$*"}) ;;
 	esac
-	as_user make -s -C "$work/src" PG_CONFIG="$pg_config" installcheck "${lists[@]}" || status=$?
-	[ "$status" = 0 ] || keep regression.diffs regression.out results "$work/server.log"
+	(
+		[ "$kind" != tap ] || unset PGHOST PGPORT PGUSER
+		as_user make -s -C "$work/src" PG_CONFIG="$pg_config" installcheck "${lists[@]}"
+	) || status=$?
+	[ "$status" = 0 ] ||
+		keep regression.diffs regression.out results tmp_check/log "$work/server.log"
 	return "$status"
 }
 
@@ -126,7 +163,5 @@ run_tests()
 server_is_sound()
 {
 	! grep -aE 'PANIC|TRAP:|AddressSanitizer|runtime error:|terminated by signal' \
-		"$work/server.log" >&2 && return
-	keep "$work/server.log"
-	return 1
+		"$work/server.log" >&2 || { keep "$work/server.log"; return 1; }
 }

@@ -155,6 +155,8 @@ SELECT r.relname, p AS privilege
 FROM relations r, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p
 WHERE r.relkind IN ('r', 'v') AND has_table_privilege('install_nobody', r.oid, p)
 ORDER BY r.relname COLLATE "C", p;
+SELECT count(*) AS with_a_column_to_change FROM relations r
+WHERE r.relkind IN ('r', 'v') AND has_any_column_privilege('install_nobody', r.oid, 'INSERT, UPDATE, REFERENCES');
 
 SELECT v.viewname || '(' || string_agg(a.attname, ', ' ORDER BY a.attnum) || ')' AS view
 FROM (VALUES ('apikeys'), ('apikeys_mine'), ('apikeys_legacy')) AS v (viewname)
