@@ -239,7 +239,7 @@ CREATE FUNCTION @extschema@.apikey_guard_key()
 RETURNS trigger
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION @extschema@.apikey_guard_key() IS
-'Trigger: the owners role (error 42501) and the plan (55000) must allow a keys level when it is created or raised. Rows with an earlier created_at, as a restore brings them, are taken as they are. Whoever is subject to row-level security can insert none, and change name, level and expires_at only (42501).';
+'Trigger: the owner''s role (error 42501) and the plan (55000) must allow a keys level when it is created or raised. Rows with an earlier created_at, as a restore brings them, are taken as they are. Whoever is subject to row-level security can insert none, and change name, level and expires_at only (42501).';
 REVOKE ALL ON FUNCTION @extschema@.apikey_guard_key() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.apikey_announce_change()

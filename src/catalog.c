@@ -5,7 +5,9 @@
  * The OIDs of our tables, indexes and enum labels are looked up once and kept
  * until a relcache invalidation arrives for one of the tables; what is not as
  * the install script made it is an error at that moment, so that the probes
- * need not check anything again.
+ * need not check anything again.  The table of usage is looked at on its own,
+ * when it is asked for: whoever locks or vacuums it must not be felt by those
+ * who verify keys.
  *
  * Probes take AccessShareLock on table and index and release both at the end:
  * nobody waits for a transaction that has verified a key.  They read with the
@@ -125,9 +127,11 @@ relcache_callback(Datum arg pg_attribute_unused(), Oid relid)
 	bool		ours = !OidIsValid(relid);
 
 	for (int i = 0; i < NUM_TABLES; i++)
-		ours |= relid == catalog.tables[i];
+		ours |= i != TABLE_USAGE && relid == catalog.tables[i];
 	if (ours)
 		catalog_is_valid = false;
+	if (relid == catalog.tables[TABLE_USAGE])
+		catalog.indexes[INDEX_USAGE] = InvalidOid;
 	if (ours || relid == catalog.change)
 		apikey_cache_reset();
 }
@@ -270,17 +274,24 @@ changes_are_announced(Relation rel, Oid function)
 }
 
 static void
-load_table(ApikeyTable which, Oid extension, Oid announcer)
+find_table(ApikeyTable which, Oid extension)
 {
-	const TableSpec *table = &tables[which];
-	Oid			relid = get_relname_relid(table->name, catalog.namespace);
-	Relation	rel;
+	const char *name = tables[which].name;
+	Oid			relid = get_relname_relid(name, catalog.namespace);
 
 	if (!OidIsValid(relid) ||
 		getExtensionOfObject(RelationRelationId, relid) != extension)
-		not_as_installed("table", table->name);
+		not_as_installed("table", name);
 	catalog.tables[which] = relid;
-	rel = table_open(relid, AccessShareLock);
+}
+
+/* Check a table, and find its indexes. */
+static void
+load_table(ApikeyTable which, Oid announcer)
+{
+	const TableSpec *table = &tables[which];
+	Relation	rel = table_open(catalog.tables[which], AccessShareLock);
+
 	if (rel->rd_rel->relkind != RELKIND_RELATION ||
 		rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		not_as_installed("table", table->name);
@@ -371,7 +382,10 @@ load_catalog(void)
 		not_as_installed("type", "apikey_change");
 	load_enums();
 	for (int i = 0; i < NUM_TABLES; i++)
-		load_table(i, extension, announcer);
+		find_table(i, extension);
+	for (int i = 0; i < NUM_TABLES; i++)
+		if (i != TABLE_USAGE)
+			load_table(i, announcer);
 }
 
 /*
@@ -442,6 +456,12 @@ typedef struct Probe
 	TupleTableSlot *slot;
 } Probe;
 
+static inline bool
+is_loaded(ApikeyIndex which)
+{
+	return catalog_is_valid && OidIsValid(catalog.indexes[which]);
+}
+
 /*
  * Open table and index.  Locking a table accepts invalidations: if one of
  * them was for us, what we know must be learnt again, and may be an error.
@@ -453,12 +473,17 @@ open_relations(ApikeyIndex which, Probe *probe)
 	{
 		const ApikeyCatalog *cat = apikey_catalog();
 
+		if (unlikely(!OidIsValid(cat->indexes[which])))
+		{
+			load_table(indexes[which].table, InvalidOid);
+			continue;
+		}
 		probe->table = table_open(cat->tables[indexes[which].table],
 								  AccessShareLock);
-		if (likely(catalog_is_valid))
+		if (likely(is_loaded(which)))
 		{
 			probe->index = index_open(cat->indexes[which], AccessShareLock);
-			if (likely(catalog_is_valid))
+			if (likely(is_loaded(which)))
 				return;
 			index_close(probe->index, AccessShareLock);
 		}

@@ -17,9 +17,11 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "storage/proc.h"
 #include "storage/sinval.h"
 #include "storage/standby.h"
+#include "utils/catcache.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -27,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "apikeys.h"
@@ -163,13 +166,41 @@ is_subject_to_rls(TriggerData *trigger)
 }
 
 /*
- * Rows arrive in any order while a subscription's tables are copied, so what
+ * Under session_replication_role = replica rows may come in any order, so what
  * is not there cannot be judged; elsewhere foreign keys see to it.
  */
 static bool
 is_replica(void)
 {
 	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
+}
+
+/*
+ * What a subscription brings was judged at the publisher, when it was made
+ * there.  Here the tables may be at different points of its history, so that
+ * the rules cannot be asked again: a refusal would be repeated for ever.
+ */
+static bool
+is_subscription(void)
+{
+	return IsLogicalWorker();
+}
+
+/* Will the changes that foreign keys make in a table arrive by themselves? */
+static bool
+is_subscribed(ApikeyTable table)
+{
+	CatCList   *subscriptions;
+	bool		found;
+
+	if (!is_subscription())
+		return false;
+	subscriptions =
+		SearchSysCacheList1(SUBSCRIPTIONRELMAP,
+							ObjectIdGetDatum(apikey_catalog()->tables[table]));
+	found = subscriptions->n_members > 0;
+	ReleaseCatCacheList(subscriptions);
+	return found;
 }
 
 /*
@@ -185,7 +216,7 @@ apikey_guard_org(PG_FUNCTION_ARGS)
 	Datum		args[1];
 	int64		count;
 
-	if (plan == apikey_catalog()->enterprise)
+	if (plan == apikey_catalog()->enterprise || is_subscription())
 		PG_RETURN_POINTER(row);
 	args[0] = get(trigger, trigger->tg_trigtuple, Anum_org_org_id);
 	apikey_borrow_owner(&borrow);
@@ -265,6 +296,8 @@ apikey_guard_member(PG_FUNCTION_ARGS)
 	bool		architect = apikey_role_of_oid(role) == ROLE_ARCHITECT;
 	bool		insert = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
 
+	if (is_subscription())
+		PG_RETURN_POINTER(row);
 	if (insert && is_subject_to_rls(trigger))
 		check_inserted_unseen(trigger, org_id, architect);
 	else if (architect && (insert ||
@@ -387,6 +420,8 @@ apikey_guard_key(PG_FUNCTION_ARGS)
 	Datum		owner_id = get(trigger, row, Anum_key_owner_id);
 	Oid			level = DatumGetObjectId(get(trigger, row, Anum_key_level));
 
+	if (is_subscription())
+		PG_RETURN_POINTER(row);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
 		TimestampTz created_at =
@@ -510,20 +545,26 @@ apikey_announce_change(PG_FUNCTION_ARGS)
 static void
 carry_org_along(TriggerData *trigger)
 {
+	bool		members = !is_subscribed(TABLE_MEMBER);
+	bool		legacy = !is_subscribed(TABLE_LEGACY);
 	Datum		args[2] = {
 		get(trigger, trigger->tg_trigtuple, Anum_org_org_id)
 	};
 
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 	{
-		apikey_run(STATEMENT_DELETE_MEMBERS_OF, args, NULL);
-		apikey_run(STATEMENT_DELETE_LEGACY, args, NULL);
+		if (members)
+			apikey_run(STATEMENT_DELETE_MEMBERS_OF, args, NULL);
+		if (legacy)
+			apikey_run(STATEMENT_DELETE_LEGACY, args, NULL);
 	}
 	else if (changes(trigger, Anum_org_org_id))
 	{
 		args[1] = get(trigger, trigger->tg_newtuple, Anum_org_org_id);
-		apikey_run(STATEMENT_MOVE_MEMBERS, args, NULL);
-		apikey_run(STATEMENT_MOVE_LEGACY, args, NULL);
+		if (members)
+			apikey_run(STATEMENT_MOVE_MEMBERS, args, NULL);
+		if (legacy)
+			apikey_run(STATEMENT_MOVE_LEGACY, args, NULL);
 	}
 }
 
@@ -535,6 +576,8 @@ carry_member_along(TriggerData *trigger)
 		get(trigger, trigger->tg_trigtuple, Anum_member_user_id)
 	};
 
+	if (is_subscribed(TABLE_KEY))
+		return;
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 		apikey_run(STATEMENT_DELETE_KEYS_OF, args, NULL);
 	else if (changes(trigger, Anum_member_org_id) ||
@@ -551,6 +594,8 @@ carry_member_along(TriggerData *trigger)
  * session_replication_role = replica only
  *
  * Foreign keys do not act there; no key may outlive its owner all the same.
+ * Where a subscription brings what they did at the publisher, that is left to
+ * it: it may be ahead, with keys of a member who was added again.
  */
 Datum
 apikey_carry_along(PG_FUNCTION_ARGS)

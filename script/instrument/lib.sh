@@ -119,15 +119,11 @@ uninstall()
 
 # ----- the suites -----
 
-# Changes settings of the running server, each "name = value".
+# Changes settings, each "name = value", and restarts the server.
 configure_server()
 {
-	local setting
-
-	for setting in "$@"; do
-		as_user "$bindir/psql" -X -q -d postgres -c "ALTER SYSTEM SET $setting"
-	done
-	as_user "$bindir/pg_ctl" -s -D "$work/data" reload
+	printf '%s\n' "$@" | as_user tee -a "$work/data/postgresql.conf" >/dev/null
+	as_user "$bindir/pg_ctl" -s -w -D "$work/data" -l "$work/server.log" restart
 }
 
 # Prints the one of these names that this server has for a setting.

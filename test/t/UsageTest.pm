@@ -53,12 +53,21 @@ sub sql
 	return $session->query_safe($query);
 }
 
-# Ends these sessions, which must be done before the server is stopped.
+# Ends these sessions, all or those in a database; to be done before it is
+# dropped or the server stopped; or after the server is lost.
 sub hang_up
 {
-	my ($node) = @_;
+	my ($node, %params) = @_;
+	my $open = $sessions{ $node->name } // {};
 
-	$_->quit for values %{ delete $sessions{ $node->name } // {} };
+	for my $name (keys %$open)
+	{
+		next if defined $params{db} && $name !~ /^$params{db} /;
+		my $session = delete $open->{$name};
+
+		# psql has noticed that the server is gone, or will.
+		$params{lost} ? $session->{run}->kill_kill : $session->quit;
+	}
 	return;
 }
 
