@@ -172,6 +172,7 @@ typedef enum ApikeyStatement
 	STATEMENT_LOCK_ORG_TO_SAVE,
 	STATEMENT_LOCK_MEMBER_TO_SAVE,
 	STATEMENT_LOCK_PLAN,
+	STATEMENT_LOCK_ROLE,
 	STATEMENT_LOCK_ROLE_AND_PLAN,
 	STATEMENT_COUNT_ARCHITECTS,
 	STATEMENT_INSERT_KEY,
@@ -248,7 +249,7 @@ extern bool apikey_text_equal(const text *a, const text *b);
 
 /* in guard.c */
 extern ApikeyLevel apikey_level_of_role(ApikeyRole role);
-extern const char *apikey_levels_hint(ApikeyRole role, bool enterprise);
+extern const char *apikey_levels_hint(ApikeyRole role);
 extern bool apikey_manages_keys(const ApikeyActor *actor);
 extern bool apikey_manages_all(const ApikeyActor *actor);
 

@@ -3,7 +3,7 @@
  *		The rules of plans, roles and levels, and what a change of a key
  *		entails: triggers, so that they hold for plain DML as well.
  *
- * Reading a role or plan for a rule locks the rows it is read from, the
+ * Reading a role or plan for a rule locks the row it is read from, the
  * organization's before the member's, until the transaction ends: the rule is
  * still true when it commits.  Counting members while a plan changes needs no
  * lock beyond that of the organization's row, which the trigger's statement
@@ -309,9 +309,9 @@ apikey_guard_member(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(row);
 }
 
-/* The levels that a role may create, as a hint. */
+/* The levels that a role other than admin may create, as a hint. */
 const char *
-apikey_levels_hint(ApikeyRole role, bool enterprise)
+apikey_levels_hint(ApikeyRole role)
 {
 	switch (role)
 	{
@@ -319,10 +319,6 @@ apikey_levels_hint(ApikeyRole role, bool enterprise)
 			return "It may create keys of level \"standard\".";
 		case ROLE_ARCHITECT:
 			return "It may create keys of level \"standard\" and \"architect\".";
-		case ROLE_ADMIN:
-			return enterprise ?
-				"It may create keys of level \"standard\", \"architect\" and \"admin\"." :
-				"It may create keys of level \"standard\" and \"admin\".";
 		default:
 			return "It may create no keys.";
 	}
@@ -331,7 +327,9 @@ apikey_levels_hint(ApikeyRole role, bool enterprise)
 /*
  * Error unless the member's role and the organization's plan allow keys of
  * this level, and go on to until this transaction ends.  Lowering a key asks
- * only the plan.
+ * only the plan, and only level architect depends on the plan: all who create
+ * keys in an organization at the same time would share the lock of its row,
+ * which costs each of them a multixact.
  */
 static void
 require_level(Datum org_id, Datum user_id, Oid level, bool lowering)
@@ -341,14 +339,16 @@ require_level(Datum org_id, Datum user_id, Oid level, bool lowering)
 	ApikeyBorrow borrow;
 	ApikeyLevel wanted = apikey_level_of_oid(level);
 	ApikeyRole	role = ROLE_NONE;
-	bool		enterprise = false;
+	Oid			plan = InvalidOid;
 
 	apikey_borrow_owner(&borrow);
-	if (apikey_execute(STATEMENT_LOCK_ROLE_AND_PLAN, args, NULL) > 0)
+	if (apikey_execute(wanted == LEVEL_ARCHITECT ?
+					   STATEMENT_LOCK_ROLE_AND_PLAN : STATEMENT_LOCK_ROLE,
+					   args, NULL) > 0)
 	{
 		role = apikey_role_of_oid(DatumGetObjectId(apikey_result(1)));
-		enterprise = DatumGetObjectId(apikey_result(2)) ==
-			catalog->enterprise;
+		if (wanted == LEVEL_ARCHITECT)
+			plan = DatumGetObjectId(apikey_result(2));
 	}
 	apikey_return_owner(&borrow);
 	if (role == ROLE_NONE)
@@ -362,8 +362,8 @@ require_level(Datum org_id, Datum user_id, Oid level, bool lowering)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not create keys of level \"%s\"",
 						label_of(catalog->roles[role]), label_of(level)),
-				 errhint("%s", apikey_levels_hint(role, enterprise))));
-	if (wanted == LEVEL_ARCHITECT && !enterprise)
+				 errhint("%s", apikey_levels_hint(role))));
+	if (wanted == LEVEL_ARCHITECT && plan != catalog->enterprise)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("level \"architect\" exists only on plan \"enterprise\"")));

@@ -61,7 +61,7 @@ require_admin(ApikeyActor *actor)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("only an admin may do this"),
-				 errhint("%s", apikey_levels_hint(actor->role, true))));
+				 errhint("%s", apikey_levels_hint(actor->role))));
 }
 
 /* Missing and forbidden look the same. */

@@ -52,6 +52,10 @@ static const Statement statements[NUM_STATEMENTS] = {
 	[STATEMENT_LOCK_PLAN] = {
 		"SELECT plan FROM %1$s.apikey_org WHERE org_id = $1 FOR SHARE",
 	{TEXTOID}},
+	[STATEMENT_LOCK_ROLE] = {
+		"SELECT role FROM %1$s.apikey_member WHERE org_id = $1 AND user_id = $2"
+		" FOR SHARE",
+	{TEXTOID, TEXTOID}},
 
 	/*
 	 * Organization before member, everywhere: who removes an organization

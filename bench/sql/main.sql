@@ -92,5 +92,5 @@ FROM unnest(ARRAY['plain_key', 'plain_key_fk']) AS name, pg_index
 WHERE indrelid = 'apikey_key'::regclass AND indexrelid NOT IN
 	(SELECT conindid FROM pg_constraint WHERE conrelid = 'apikey_key'::regclass) \gexec
 ALTER TABLE plain_key_fk ADD FOREIGN KEY (org_id, owner_id) REFERENCES apikey_member;
-GRANT INSERT ON plain_key, plain_key_fk TO bench_app;
+GRANT SELECT, INSERT ON plain_key, plain_key_fk TO bench_app;
 GRANT USAGE ON SEQUENCE apikey_key_id_seq TO bench_app;
