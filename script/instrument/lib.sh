@@ -29,10 +29,11 @@ keep()
 
 # ----- a server built to find faults with -----
 
-# Debian's source, without touching the machine's own lists of packages.
+# Debian's source, without touching the machine's own lists of packages: that of
+# the release, as what the security archive names it may no longer have.
 fetch_source()
 {
-	local lists=$1/lists version
+	local lists=$1/lists version release
 	local -a options=(-qq -o "Dir::State::Lists=$lists/state"
 		-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$lists"
 		-o APT::Sandbox::User=)
@@ -42,10 +43,11 @@ fetch_source()
 		>"$lists/debian.sources" 2>/dev/null ||
 		sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$lists/debian.list"
 	version=$(postgresql_version)
+	release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 	(
 		cd "$1"
 		as_root apt-get "${options[@]}" update
-		as_root apt-get "${options[@]}" source "postgresql-$version" >/dev/null
+		as_root apt-get "${options[@]}" source "postgresql-$version/$release" >/dev/null
 	)
 }
 
@@ -54,7 +56,7 @@ fetch_source()
 # once, which takes a quarter of an hour, and kept for the next time.
 use_fault_finding_server()
 {
-	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/apikeys build
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/apikeys
 	local -a flags=(--enable-cassert --enable-debug --enable-tap-tests
 		--with-openssl --without-readline --without-zlib
 		'CFLAGS=-O1 -g -fno-omit-frame-pointer' CPPFLAGS=-DUSE_VALGRIND)
@@ -77,11 +79,11 @@ use_fault_finding_server()
 	need make make gcc libc6-dev
 	need valgrind valgrind
 	[ -f /usr/include/openssl/evp.h ] || need '' libssl-dev
-	mkdir -p "$cache"
-	build=$(mktemp -d)
-	fetch_source "$build"
+	rm -rf "$cache/build"
+	mkdir -p "$cache/build"
+	fetch_source "$cache/build"
 	(
-		cd "$build"/postgresql-*/
+		cd "$cache"/build/postgresql-*/
 		./configure -q --prefix="$cache/server" "${flags[@]}"
 		make -s -j "$(nproc)"
 		make -s -C contrib -j "$(nproc)"
@@ -89,7 +91,7 @@ use_fault_finding_server()
 		make -s -C contrib install
 		cp src/tools/valgrind.supp "$cache/server"
 	) >"$cache/build.log" 2>&1 || die "see $cache/build.log"
-	rm -r "$build"
+	rm -r "$cache/build"
 }
 
 # ----- the extension, built to find faults with -----

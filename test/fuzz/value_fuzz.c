@@ -170,6 +170,15 @@ reference_suffix(const uint8 *digest, char *suffix)
 	}
 }
 
+static bool
+reference_printable(const uint8 *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (text[i] < ' ' || text[i] > '~')
+			return false;
+	return true;
+}
+
 static ApikeyShape
 reference_read(const uint8 *text, size_t len, uint8 *digest)
 {
@@ -184,9 +193,8 @@ reference_read(const uint8 *text, size_t len, uint8 *digest)
 		return memcmp(suffix, text + len - 7, 7) == 0 ?
 			SHAPE_NATIVE : SHAPE_MALFORMED;
 	}
-	for (size_t i = 0; i < len; i++)
-		if (text[i] < ' ' || text[i] > '~')
-			return SHAPE_MALFORMED;
+	if (!reference_printable(text, len))
+		return SHAPE_MALFORMED;
 	reference_digest(text, len, digest);
 	return SHAPE_LEGACY;
 }
@@ -223,6 +231,8 @@ judge(const void *data, size_t len)
 		 "the native shape");
 	must(apikey_is_alphanumeric(text, len) ==
 		 (span(bytes, len, LOWER | UPPER | DIGIT) == len), "alphanumerics");
+	must(apikey_is_printable(text, len) == reference_printable(bytes, len),
+		 "what can be printed");
 	if (shape != SHAPE_MALFORMED)
 	{
 		apikey_suffix_of(digest, suffix);

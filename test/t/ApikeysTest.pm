@@ -22,7 +22,7 @@ sub new_server
 	my ($name, %params) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(%params, extra => [ '--encoding=UTF8', '--locale=C' ]);
+	$node->init(%params, extra => [ '--encoding=UTF8', '--locale=C', @{ $params{extra} // [] } ]);
 	$node->append_conf('postgresql.conf', <<EOC);
 log_statement = none
 log_error_verbosity = verbose
