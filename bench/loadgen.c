@@ -8,7 +8,8 @@
  * of them alike.  Texts are drawn before a slice: the statements alone are
  * measured.  In one round every contender is presented the same keys.
  *
- * usage: loadgen OPTION... { [-d DATABASE] [-n KEYS] [-k KIND] LABEL=FILE }...
+ * usage: loadgen OPTION...
+ *				{ [-h DIRECTORY] [-d DATABASE] [-n KEYS] [-k KIND] LABEL=FILE }...
  *	-h DIRECTORY	socket of the server
  *	-c CLIENTS		connections that are used at once
  *	-s SECONDS		length of a slice
@@ -17,7 +18,7 @@
  *	-b CALLS		in transactions of so many calls
  *	-z EXPONENT		of the Zipf distribution
  *	-S				simple protocol instead of prepared statements
- * -d, -n and -k hold for the contenders after them.
+ * -h, -d, -n and -k hold for the contenders after them.
  *
  * A file has statements that each end in a semicolon at the end of a line;
  * :key is where the key goes.  Comments at its head may say who connects
@@ -57,6 +58,7 @@ typedef struct Statement
 typedef struct Contender
 {
 	const char *label;
+	const char *host;
 	const char *database;
 	const char *user;			/* NULL for bench_app */
 	const char *first;			/* NULL if nothing */
@@ -209,7 +211,8 @@ session_of(const Contender *contender)
 {
 	int			i = 0;
 
-	while (!is_same(contenders[i].database, contender->database) ||
+	while (!is_same(contenders[i].host, contender->host) ||
+		   !is_same(contenders[i].database, contender->database) ||
 		   !is_same(contenders[i].user, contender->user) ||
 		   !is_same(contenders[i].first, contender->first))
 		i++;
@@ -228,6 +231,7 @@ add_contender(char *argument, const char *database, uint64_t keys, KeyKind kind)
 		fail("not LABEL=FILE: %s", argument);
 	*path++ = '\0';
 	contender->label = argument;
+	contender->host = host;
 	contender->database = database;
 	contender->keys = keys;
 	contender->kind = kind;
@@ -329,7 +333,7 @@ open_session(const Contender *contender, int client)
 {
 	const char *keywords[] = {"host", "dbname", "user", NULL};
 	const char *values[] = {
-		host, contender->database,
+		contender->host, contender->database,
 		contender->user ? contender->user : "bench_app", NULL
 	};
 	PGconn	   *connection = PQconnectdbParams(keywords, values, 0);

@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SQL = os.path.join(HERE, 'sql')
 
 SECTIONS = ('server', 'client', 'refusals', 'pgbench', 'growth', 'memory', 'wal',
-            'list', 'update', 'create')
+            'list', 'usage', 'update', 'create')
 MILLION = 1000000
 
 
@@ -144,17 +144,19 @@ class Bench:
     # recorded as the reference is the contender of this name in the same case.
 
     def loadgen(self, clients, entries, simple=False, batch=0, rounds=None, file_of=call_file,
-                slice=None, options=''):
+                server_of=None, slice=None, options=''):
         args = self.args
         slice = slice or args.slice
-        command = [HERE + '/loadgen', '-h', self.server.work, '-c', str(clients),
+        command = [HERE + '/loadgen', '-c', str(clients),
                    '-s', str(slice), '-w', str(slice), '-z', str(args.zipf),
                    '-r', str(rounds or args.rounds), '-b', str(batch)]
         command += ['-S'] if simple else []
         for i, (_, contender, kind, keys) in enumerate(entries):
-            command += ['-d', database(keys), '-n', str(keys), '-k', kind,
+            server = server_of(contender) if server_of else self.server
+            command += ['-h', server.work, '-d', database(keys), '-n', str(keys), '-k', kind,
                         '%d=%s' % (i, file_of(contender))]
-        environment = dict(os.environ, PGOPTIONS=os.environ['PGOPTIONS'] + options)
+        environment = dict(self.server.environment)
+        environment['PGOPTIONS'] += options
         output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True,
                                 env=environment).stdout
         lines = [line.split('\t') for line in output.splitlines()]
@@ -197,11 +199,11 @@ class Bench:
             reference = (references or {}).get(contender)
             self.results.add(section, case, contender, unit, measured, reference)
 
-    def session(self, keys, *kinds, user='postgres'):
+    def session(self, keys, *kinds, user='postgres', server=None):
         """A session that has a sample of keys of each kind."""
         few = dict.fromkeys(('hot', 'mistyped', 'malformed'), 200000)
         few.update(one=1, huge=1)
-        session = Psql(self.server, database(keys), user)
+        session = Psql(server or self.server, database(keys), user)
         for kind in kinds:
             count = few.get(kind, min(max(keys, 200000), 4 * MILLION))
             session.rows("SELECT bench_sample('%s', %d, %d, %g)"
@@ -449,6 +451,38 @@ def lists(bench):
                           [1e6 / value for value in values], references.get(contender))
 
 
+def usage(bench):
+    """The same on two servers, of which the second counts usage."""
+    keys = bench.args.keys
+    servers = {'check_level': bench.server}
+    servers['counted'] = counting = Server(
+        bench.args.bindir, bench.server.work + '/counting', 256 << 20, HERE + '/inserver.so',
+        bench.args.set + ['shared_preload_libraries=apikeys'])
+    counting.initialize()
+    counting.start(loading=True)
+    counting.sql('postgres', 'CREATE ROLE bench_app LOGIN')
+    load(counting, keys, False)
+    counting.restart()
+
+    kinds = ('one', 'hot')
+    sessions = {contender: bench.session(keys, *kinds, server=server)
+                for contender, server in servers.items()}
+    bench.time_in_server('usage, in the server',
+                         [(presented(kind, keys), contender, sessions[contender],
+                           timed_function('check_level', kind))
+                          for kind in kinds for contender in servers],
+                         {'counted': 'check_level'})
+    for session in sessions.values():
+        session.close()
+    for clients in (2, 8):
+        bench.compare('usage', clients, [(over('prepared', clients, kind, keys), contender, kind, keys)
+                                         for kind in kinds for contender in servers],
+                      {'counted': 'check_level', 'check_level': 'check_level'},
+                      file_of=lambda contender: call_file('check_level'),
+                      server_of=servers.get)
+    counting.control('stop', '-m', 'fast')
+
+
 def updates(bench):
     """Against who writes at each verification: with fsync, and autovacuum."""
     keys = bench.args.keys
@@ -496,7 +530,7 @@ def creation(bench):
 RUN = {
     'server': in_server, 'client': over_connections, 'refusals': refusals,
     'pgbench': with_pgbench, 'growth': growth, 'memory': memory, 'wal': wal,
-    'list': lists, 'update': updates, 'create': creation,
+    'list': lists, 'usage': usage, 'update': updates, 'create': creation,
 }
 
 
@@ -569,6 +603,17 @@ def targets_of(results, args):
     case = 'one per transaction, synchronous_commit = off, 1 client'
     targets.at_least('creation against a plain INSERT: ' + case, 0.7, results.ratios(
         ('creation', case, 'create'), ('creation', case, 'insert')))
+
+    for kind in ('one', 'hot'):
+        case = presented(kind, keys)
+        pair = [results.values('usage, in the server', case, contender)
+                for contender in ('counted', 'check_level')]
+        targets.at_most('counting usage, ns more in the server: ' + case, 100,
+                        all(pair) and [counted - plain for counted, plain in zip(*pair)])
+        for clients in (2, 8):
+            case = over('prepared', clients, kind, keys)
+            targets.at_least('counting usage against not counting: ' + case, 0.97,
+                             results.ratios(('usage', case, 'counted'), ('usage', case, 'check_level')))
 
     for contender in ('list_view', 'list_table'):
         cases = {row['case'] for row in results.rows if row['contender'] == contender}

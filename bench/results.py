@@ -7,6 +7,7 @@ NAMES = {
     'floor': '`SELECT $1::text`',
     'floor_request': 'the same request without a key',
     'check_level': '`apikey_check_level`',
+    'counted': '`apikey_check_level`, counting usage',
     'check': '`apikey_check`',
     'verify': '`apikey_verify`',
     'authenticate': '`apikey_authenticate` and a policy',

@@ -23,7 +23,8 @@ class Psql:
         self.process = subprocess.Popen(
             [server.program('psql'), '-X', '-q', '-A', '-t', '-F', '\t',
              '-v', 'ON_ERROR_STOP=1', '-d', database, '-U', user],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=server.environment)
 
     def rows(self, sql):
         self.process.stdin.write(sql + ';\n\\echo <end>\n')
@@ -70,6 +71,7 @@ class Server:
     def __init__(self, bindir, work, shared_buffers, library, others):
         self.bindir = bindir
         self.work = work
+        os.makedirs(work, exist_ok=True)
         self.data = os.path.join(work, 'data')
         self.settings = dict(self.SETTINGS)
         self.settings['shared_buffers'] = '%dMB' % (shared_buffers >> 20)
@@ -78,14 +80,15 @@ class Server:
         for setting in others:
             name, value = setting.split('=', 1)
             self.settings[name] = "'%s'" % value
-        os.environ.update(PGHOST=work, PGOPTIONS='-c client_min_messages=warning')
+        self.environment = dict(os.environ, PGHOST=work,
+                                PGOPTIONS='-c client_min_messages=warning')
 
     def program(self, name):
         return os.path.join(self.bindir, name)
 
-    def run(self, *command, **options):
+    def run(self, *command):
         result = subprocess.run([self.program(command[0])] + list(command[1:]),
-                                capture_output=True, text=True, **options)
+                                capture_output=True, text=True, env=self.environment)
         if result.returncode != 0:
             raise RuntimeError('%s failed: %s' % (
                 ' '.join(command)[:500], result.stdout[-2000:] + result.stderr[-2000:]))
