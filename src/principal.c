@@ -56,7 +56,7 @@ static uint64 principal_changes = 0;
 static LocalTransactionId sealed_transaction = InvalidLocalTransactionId;
 
 /*
- * Take the setting's text apart; NULL if it makes no sense or memory is out.
+ * Take the setting's text, which we made, apart; NULL if memory is out.
  */
 static Principal *
 parse_principal(const char *text)
@@ -97,6 +97,12 @@ check_principal(char **newval, void **extra, GucSource source)
 		if (**newval == '\0')
 			return true;
 		*extra = parse_principal(*newval);
+		if (*extra == NULL)
+		{
+			/* the default message would tell whose principal it is */
+			GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
+			GUC_check_errmsg("out of memory");
+		}
 		return *extra != NULL;
 	}
 	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
