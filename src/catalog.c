@@ -173,6 +173,7 @@ apikey_catalog_init(void)
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 }
 
+pg_attribute_noreturn()
 static void
 not_as_installed(const char *what, const char *name)
 {
@@ -285,13 +286,29 @@ find_table(ApikeyTable which, Oid extension)
 	catalog.tables[which] = relid;
 }
 
+/*
+ * Open a table.  NULL if it was dropped while we waited for it: then what we
+ * know is of an extension that is no more, and must be learnt again.
+ */
+static Relation
+open_table(ApikeyTable which)
+{
+	Relation	rel = try_table_open(catalog.tables[which], AccessShareLock);
+
+	if (unlikely(rel == NULL))
+		catalog_is_valid = false;
+	return rel;
+}
+
 /* Check a table, and find its indexes. */
 static void
 load_table(ApikeyTable which, Oid announcer)
 {
 	const TableSpec *table = &tables[which];
-	Relation	rel = table_open(catalog.tables[which], AccessShareLock);
+	Relation	rel = open_table(which);
 
+	if (rel == NULL)
+		return;
 	if (rel->rd_rel->relkind != RELKIND_RELATION ||
 		rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		not_as_installed("table", table->name);
@@ -420,7 +437,7 @@ apikey_level_of_oid(Oid oid)
 	for (int i = LEVEL_STANDARD; i <= LEVEL_ADMIN; i++)
 		if (cat->levels[i] == oid)
 			return i;
-	elog(ERROR, "unknown level %u", oid);
+	not_as_installed("type", "apikey_level");
 }
 
 ApikeyRole
@@ -431,7 +448,7 @@ apikey_role_of_oid(Oid oid)
 	for (int i = ROLE_GUEST; i <= ROLE_ADMIN; i++)
 		if (cat->roles[i] == oid)
 			return i;
-	elog(ERROR, "unknown role %u", oid);
+	not_as_installed("type", "apikey_role");
 }
 
 /*
@@ -478,8 +495,9 @@ open_relations(ApikeyIndex which, Probe *probe)
 			load_table(indexes[which].table, InvalidOid);
 			continue;
 		}
-		probe->table = table_open(cat->tables[indexes[which].table],
-								  AccessShareLock);
+		probe->table = open_table(indexes[which].table);
+		if (unlikely(probe->table == NULL))
+			continue;
 		if (likely(is_loaded(which)))
 		{
 			probe->index = index_open(cat->indexes[which], AccessShareLock);
