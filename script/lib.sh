@@ -132,11 +132,17 @@ install_missing()
 
 # ----- the private copy -----
 
-# Makes $work, a directory of the user who runs the server.
-make_work()
+# As whom root builds and serves.
+choose_user()
 {
 	run_user=nobody
 	if id -u postgres >/dev/null 2>&1; then run_user=postgres; fi
+}
+
+# Makes $work, a directory of the user who runs the server.
+make_work()
+{
+	choose_user
 
 	# Root's own TMPDIR may be closed to others.
 	base=${TMPDIR:-/tmp}

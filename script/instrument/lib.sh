@@ -29,11 +29,13 @@ keep()
 
 # ----- a server built to find faults with -----
 
-# Debian's source, without touching the machine's own lists of packages: that of
-# the release, as what the security archive names it may no longer have.
+# Fetches the source of PostgreSQL into a directory without touching the
+# machine's own lists of packages: that of the release, as the security archive
+# may no longer have what it names. Debian's patches, which would install into
+# the distribution's server, are left out.
 fetch_source()
 {
-	local lists=$1/lists version release
+	local lists=$1/lists name release
 	local -a options=(-qq -o "Dir::State::Lists=$lists/state"
 		-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$lists"
 		-o APT::Sandbox::User=)
@@ -42,18 +44,19 @@ fetch_source()
 	sed 's/^Types:.*/Types: deb-src/' /etc/apt/sources.list.d/debian.sources \
 		>"$lists/debian.sources" 2>/dev/null ||
 		sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$lists/debian.list"
-	version=$(postgresql_version)
+	name=postgresql-$(postgresql_version)
 	release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 	(
 		cd "$1"
 		as_root apt-get "${options[@]}" update
-		as_root apt-get "${options[@]}" source "postgresql-$version/$release" >/dev/null
+		as_root apt-get "${options[@]}" source --download-only "$name/$release"
+		tar -xf "$name"_*.orig.tar.*
 	)
 }
 
 # Makes PG_CONFIG that of a server with assertions, which can discard its
 # caches at every opportunity and tells valgrind about its memory. It is built
-# once, which takes a quarter of an hour, and kept for the next time.
+# once, which takes a few minutes, and kept for the next time.
 use_fault_finding_server()
 {
 	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/apikeys
@@ -69,54 +72,32 @@ use_fault_finding_server()
 
 	# The server runs as another user than root, who must be able to read it.
 	if [ "$(id -u)" = 0 ]; then cache=/var/cache/apikeys; fi
+	if [ ! -x "$cache/server/bin/pg_config" ]; then
+		say "building a server in $cache"
+		install_missing test
+		need bison bison
+		need flex flex
+		need valgrind valgrind libc6-dbg
+		choose_user
+		rm -rf "$cache"
+		mkdir -p "$cache/build"
+		fetch_source "$cache/build"
+		if [ "$(id -u)" = 0 ]; then chown -R "$run_user" "$cache"; fi
+		# shellcheck disable=SC2016
+		as_user sh -ec '
+			cd "$1"/build/postgresql-*/
+			prefix=$1/server
+			shift
+			./configure -q --prefix="$prefix" "$@"
+			make -s -j "$(nproc)"
+			make -s -C contrib -j "$(nproc)"
+			make -s install
+			make -s -C contrib install
+			cp src/tools/valgrind.supp "$prefix"
+		' build "$cache" "${flags[@]}" >"$cache/build.log" 2>&1 || die "see $cache/build.log"
+		rm -r "$cache/build"
+	fi
 	export PG_CONFIG=$cache/server/bin/pg_config
-	[ ! -x "$PG_CONFIG" ] || return 0
-
-	say "building a server in $cache"
-	need dpkg-source dpkg-dev
-	need bison bison
-	need flex flex
-	need make make gcc libc6-dev
-	need valgrind valgrind
-	[ -f /usr/include/openssl/evp.h ] || need '' libssl-dev
-	rm -rf "$cache/build"
-	mkdir -p "$cache/build"
-	fetch_source "$cache/build"
-	(
-		cd "$cache"/build/postgresql-*/
-		./configure -q --prefix="$cache/server" "${flags[@]}"
-		make -s -j "$(nproc)"
-		make -s -C contrib -j "$(nproc)"
-		make -s install
-		make -s -C contrib install
-		cp src/tools/valgrind.supp "$cache/server"
-	) >"$cache/build.log" 2>&1 || die "see $cache/build.log"
-	rm -r "$cache/build"
-}
-
-# ----- the extension, built to find faults with -----
-
-# Builds with these flags and installs. At the end nothing of it stays behind,
-# lest a server load it.
-build_instrumented()
-{
-	local -a make=(make -s -C "$work/src" PG_CONFIG="$pg_config" COPT="$*" with_llvm=no)
-
-	as_user "${make[@]}" -j "$(nproc)"
-	trap uninstall EXIT
-	as_installer "${make[@]}" install
-}
-
-as_installer()
-{
-	if [ -w "$pkglibdir" ]; then "$@"; else as_root "$@"; fi
-}
-
-# For trap, instead of clean_up.
-uninstall()
-{
-	as_installer make -s -C "$work/src" PG_CONFIG="$pg_config" with_llvm=no uninstall || true
-	clean_up
 }
 
 # ----- the suites -----
