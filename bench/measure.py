@@ -609,7 +609,7 @@ def targets_of(results, args):
         pair = [results.values('usage, in the server', case, contender)
                 for contender in ('counted', 'check_level')]
         targets.at_most('counting usage, ns more in the server: ' + case, 100,
-                        all(pair) and [counted - plain for counted, plain in zip(*pair)])
+                        [counted - plain for counted, plain in zip(*pair)] if all(pair) else None)
         for clients in (2, 8):
             case = over('prepared', clients, kind, keys)
             targets.at_least('counting usage against not counting: ' + case, 0.97,
