@@ -151,7 +151,10 @@ is(sql($node, 'SELECT sum(uses) FROM apikeys'), 13 + 3 * 2, 'what was saved is n
 verify($node, $keys[0], 1);
 my $launcher = "FROM pg_stat_activity WHERE backend_type = 'apikeys usage launcher'";
 my $old = sql($node, "SELECT pid $launcher");
+$offset = -s $node->logfile;
 kill 9, sql($node, 'SELECT pg_backend_pid()', user => 'app');
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
+is_back($node);
 ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT $launcher AND pid <> $old)"),
 	'the launcher is back after a crash');
 hang_up($node, lost => 1);

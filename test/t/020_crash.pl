@@ -402,7 +402,7 @@ sub crash
 	hang_up($node, lost => 1);
 	if ($restarts_itself)
 	{
-		$node->poll_query_until('postgres', 'SELECT true') or die 'the server is not back';
+		is_back($node) or die 'the server is not back';
 		return;
 	}
 	# the last processes may take a moment to notice

@@ -9,9 +9,10 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  new_server install make_keys make_key session check_key knows sqlstate
+  new_server is_back install make_keys make_key session check_key knows sqlstate
   install_take_away take_away_session take_away
 );
 
@@ -30,6 +31,21 @@ autovacuum = off
 max_connections = 30
 EOC
 	return $node;
+}
+
+# Waits until a server that restarts by itself takes connections.  Not by
+# poll_query_until(): a psql that is refused may be gone before it has read the
+# query, which ends this process.
+sub is_back
+{
+	my ($node) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1 if run_log([ 'pg_isready', '-q', '-d', $node->connstr('postgres') ]);
+		usleep(100_000);
+	}
+	return 0;
 }
 
 # The extension, one organization on plan enterprise with an admin in it, and
