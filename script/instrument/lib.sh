@@ -116,6 +116,14 @@ setting()
 		-c "SELECT name FROM pg_settings WHERE name IN ('$1', '$2')"
 }
 
+# What no server may say, whatever it is asked; those of the TAP tests may well
+# be killed.
+server_is_sound()
+{
+	! grep -arsE 'TRAP:|AddressSanitizer|runtime error:' "$work/server.log" tmp_check/log >&2 &&
+		! grep -aE 'PANIC|terminated by signal' "$work/server.log" >&2
+}
+
 # Runs tests of a kind: "regress" or "isolation" on the running server, or
 # "tap", which start their own; all, or those that are named.
 run_tests()
@@ -133,14 +141,8 @@ run_tests()
 		[ "$kind" != tap ] || unset PGHOST PGPORT PGUSER
 		as_user make -s -C "$work/src" PG_CONFIG="$pg_config" installcheck "${lists[@]}"
 	) || status=$?
+	server_is_sound || status=1
 	[ "$status" = 0 ] ||
 		keep regression.diffs regression.out results tmp_check/log "$work/server.log"
 	return "$status"
-}
-
-# What no server may say, whatever it is asked.
-server_is_sound()
-{
-	! grep -aE 'PANIC|TRAP:|AddressSanitizer|runtime error:|terminated by signal' \
-		"$work/server.log" >&2 || { keep "$work/server.log"; return 1; }
 }
