@@ -101,6 +101,18 @@ RESET SESSION AUTHORIZATION;
 SELECT k.key_id > max(l.key_id) AS later, pg_get_serial_sequence('apikey_key', 'key_id')
 FROM apikey_key k, apikey_legacy l WHERE k.org_id = 'legacy-one' AND l.org_id LIKE 'legacy-%' GROUP BY k.key_id;
 
+-- A hash index holds a hash of the digest only: where two are the same, each key
+-- is itself.
+SELECT count(DISTINCT hash_record(ROW(sha256(key::bytea)))) AS hashes
+FROM unnest(ARRAY['legacy-key-019045', 'legacy-key-112146']) key;
+BEGIN;
+SELECT apikey_save_org(org_id, 'Same'), apikey_import_legacy(org_id, 'legacy-key-' || right(org_id, 6))
+FROM unnest(ARRAY['legacy-019045', 'legacy-112146']) org_id \g /dev/null
+SELECT (apikey_verify(key)).org_id FROM unnest(ARRAY['legacy-key-019045', 'legacy-key-112146']) key;
+SELECT apikey_remove_org('legacy-019045') \gset
+SELECT key, (apikey_inspect(key)).status FROM unnest(ARRAY['legacy-key-019045', 'legacy-key-112146']) key;
+ROLLBACK;
+
 --
 -- Verification
 --

@@ -106,6 +106,9 @@ GRANT ALL ON mine TO PUBLIC;
 SELECT function, pg_temp.try('privileges_nobody', format('CREATE TRIGGER t AFTER UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION %s', function)) AS result
 FROM functions WHERE proname ~ 'guard|announce|carry' ORDER BY proname COLLATE "C";
 DROP TABLE mine;
+-- nor does anything else call them
+SELECT function, pg_temp.try(current_user, 'SELECT ' || function) AS result
+FROM functions WHERE proname ~ 'guard|announce|carry' ORDER BY proname COLLATE "C";
 
 --
 -- Columns

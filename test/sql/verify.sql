@@ -483,6 +483,26 @@ ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl;
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'legacy', 'standard'));
 ROLLBACK;
 BEGIN;
+ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl,
+	ADD CONSTRAINT verify_other EXCLUDE USING hash (org_id WITH =);
+SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'legacy', 'standard'));
+ROLLBACK;
+-- others in their place, of which it is said that they are the extension's
+CREATE FUNCTION pg_temp.replace(new text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	ALTER TABLE apikey_legacy RENAME TO verify_legacy;
+	EXECUTE new;
+	ALTER EXTENSION apikeys DROP TABLE verify_legacy;
+	EXECUTE format('ALTER EXTENSION apikeys ADD %s apikey_legacy', split_part(new, ' ', 2));
+	RETURN pg_temp.try('SELECT apikey_check_level(repeat(''x'', 16), ''standard'')');
+END $$;
+BEGIN;
+SELECT pg_temp.replace('CREATE VIEW apikey_legacy AS SELECT * FROM verify_legacy');
+ROLLBACK;
+BEGIN;
+SELECT pg_temp.replace('CREATE TABLE apikey_legacy AS SELECT org_id, key_id, digest FROM verify_legacy');
+ROLLBACK;
+BEGIN;
 ALTER TABLE apikey_key ADD COLUMN verify_note text;
 SELECT pg_temp.say(:'admin');
 ROLLBACK;

@@ -16,6 +16,7 @@ use UsageTest;
 my $node = usage_server('main', conf => <<'EOC');
 listen_addresses = '127.0.0.1'
 log_min_messages = warning
+shared_preload_libraries = 'pg_stat_statements, apikeys'
 EOC
 $node->start;
 install($node);
@@ -25,7 +26,10 @@ SELECT apikey_save_member('acme', 'bob', 'bob@acme.example', 'standard');
 SELECT apikey_save_org('other', 'Other'),
 	apikey_save_member('other', 'eve', 'eve@other.example', 'admin'),
 	apikey_import_legacy('acme', 'a legacy key of acme');
+CREATE EXTENSION pg_stat_statements;
 EOS
+is($node->safe_psql('postgres', 'SELECT count(*) > 0 FROM pg_stat_statements'),
+	't', 'a library that was loaded before has what it needs');
 
 my ($ann, $idle) = make_keys($node, 2);
 my $bob = make_key($node, user => 'bob', level => 'standard');

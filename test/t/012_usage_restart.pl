@@ -105,6 +105,25 @@ sub write_file
 }
 
 #
+# A file that cannot be written
+#
+SKIP:
+{
+	skip 'no /dev/full', 3 unless -c '/dev/full';
+
+	verify($node, $keys[0], 1);
+	hang_up($node);
+	symlink('/dev/full', "$file.tmp") or die "cannot link: $!";
+	$offset = -s $node->logfile;
+	$node->stop('fast');
+	like(substr(slurp_file($node->logfile), $offset), qr/LOG: .*could not write file "[^"]*apikeys.usage.tmp": No space left on device/,
+		'a full disk is told');
+	ok(!-e $file && !-l "$file.tmp", 'nothing is left of it');
+	$node->start;
+	is(sql($node, 'SELECT sum(uses) FROM apikeys'), 13, 'what was written before is there');
+}
+
+#
 # A smaller capacity, and none
 #
 verify($node, $_, 2) for @keys;

@@ -242,5 +242,13 @@ is(verify($node, $values[6], 1), 1, 'verification goes on');
 is(uses($node, $values[6]), 2, 'and its uses are kept');
 
 hang_up($node);
+$node->append_conf('postgresql.conf', 'max_worker_processes = 0');
+$node->restart;
+($ret, $out, $err) = $node->psql('postgres', 'SELECT apikey_usage_flush()');
+like($err, qr/ERROR: .*the process that has usage written is not running\nHINT: .*max_worker_processes/,
+	'a flush fails if there is no launcher, after three times what it may take to come back');
+is(uses($node, $values[6]), 2, 'and uses are kept');
+
+hang_up($node);
 $node->stop;
 done_testing();

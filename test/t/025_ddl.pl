@@ -382,5 +382,17 @@ for my $key ('live', 'legacy')
 	}
 }
 
-$_->quit for $session, $owner;
+# and while a new one looks at the extension for the first time
+$owner->query_safe('BEGIN; DROP EXTENSION apikeys; ' . again('public'));
+my $new = session($node);
+$new->query_until(qr/asked/,
+	"\\echo asked\nSELECT apikey_me('$value{live}') IS NULL;\n\\echo answered\n");
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+		  . " WHERE a.usename = 'app' AND NOT l.granted"),
+	'a new session waits');
+$owner->query_safe('COMMIT');
+like($new->query_until(qr/answered/, ''), qr/^t$/m, 'and sees what is there then');
+
+$_->quit for $session, $owner, $new;
 done_testing();
