@@ -133,7 +133,7 @@ run_tests()
 	shift
 
 	case $kind in
-		regress) lists=(ISOLATION= TAP_TESTS= ${1:+"REGRESS=install $*"}) ;;
+		regress) lists=(ISOLATION= TAP_TESTS= ${1:+"REGRESS=$*"}) ;;
 		isolation) lists=(REGRESS= TAP_TESTS= ${1:+"ISOLATION=$*"}) ;;
 		tap) lists=(REGRESS= ISOLATION= ${1:+"PROVE_TESTS=$*"}) ;;
 	esac
