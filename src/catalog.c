@@ -119,9 +119,9 @@ static bool catalog_is_valid = false;
 static ScanKeyData scan_keys[NUM_INDEXES][2];
 
 /*
- * Something changed in a relation, or in any (InvalidOid).  Nothing did if it
- * is debug_discard_caches that pretends so; it does that whenever a lock is
- * taken, and the catalog would never be loaded to its end.
+ * Something changed in a relation, or in any (InvalidOid).  Where
+ * debug_discard_caches pretends the latter, whenever a lock is taken, nothing
+ * did, and the catalog would never be loaded to its end.
  */
 static void
 relcache_callback(Datum arg pg_attribute_unused(), Oid relid)

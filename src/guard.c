@@ -326,10 +326,12 @@ apikey_levels_hint(ApikeyRole role)
 
 /*
  * Error unless the member's role and the organization's plan allow keys of
- * this level, and go on to until this transaction ends.  Lowering a key asks
- * only the plan, and only level architect depends on the plan: all who create
- * keys in an organization at the same time would share the lock of its row,
- * which costs each of them a multixact.
+ * this level, and go on to until this transaction ends.  Lowering a key does
+ * not ask the role.
+ *
+ * The organization is locked for level architect only, which alone depends on
+ * the plan: else all who create keys in it at the same time would share the
+ * lock of its row, which costs each of them a multixact.
  */
 static void
 require_level(Datum org_id, Datum user_id, Oid level, bool lowering)

@@ -56,7 +56,7 @@ static uint64 principal_changes = 0;
 static LocalTransactionId sealed_transaction = InvalidLocalTransactionId;
 
 /*
- * Take the setting's text, which we made, apart; NULL if memory is out.
+ * Take the setting's text apart; NULL if it makes no sense or memory is out.
  */
 static Principal *
 parse_principal(const char *text)
@@ -71,7 +71,12 @@ parse_principal(const char *text)
 	len = strlen(first + 1);
 	principal = apikey_guc_malloc(offsetof(Principal, ids) + len + 1);
 	if (principal == NULL)
+	{
+		/* the default message would tell whose principal it is */
+		GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
+		GUC_check_errmsg("out of memory");
 		return NULL;
+	}
 	memset(principal, 0, offsetof(Principal, ids));
 	principal->is_key = strncmp(text, "key\t", 4) == 0;
 	memcpy(principal->ids, first + 1, len + 1);
@@ -97,12 +102,6 @@ check_principal(char **newval, void **extra, GucSource source)
 		if (**newval == '\0')
 			return true;
 		*extra = parse_principal(*newval);
-		if (*extra == NULL)
-		{
-			/* the default message would tell whose principal it is */
-			GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
-			GUC_check_errmsg("out of memory");
-		}
 		return *extra != NULL;
 	}
 	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
