@@ -5,6 +5,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
+use ApikeysTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -17,30 +21,9 @@ autovacuum = off
 max_prepared_transactions = 5
 EOC
 $node->start;
-$node->safe_psql('postgres', <<EOS);
-SET client_min_messages = warning;
-CREATE EXTENSION apikeys CASCADE;
-CREATE ROLE app LOGIN;
-SELECT apikey_grant_application('app');
-SELECT apikey_save_org('acme', 'Acme', 'enterprise');
-SELECT apikey_save_member('acme', 'ann', 'ann\@acme.example', 'admin');
-SELECT apikey_import_legacy('acme', 'the legacy key of acme');
-EOS
+install($node);
 my $legacy = 'the legacy key of acme';
-
-# Runs as the application, acting as a member; returns what the last statement
-# says.
-sub as_ann
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', <<EOS, extra_params => [ '-U', 'app' ]);
-BEGIN;
-SELECT apikey_act_as('acme', 'ann') \\g /dev/null
-$sql;
-COMMIT;
-EOS
-}
+$node->safe_psql('postgres', "SELECT apikey_import_legacy('acme', '$legacy')");
 
 # The verdicts on several keys, at the three levels, as one string.
 sub verdicts
@@ -71,10 +54,10 @@ EOS
 }
 
 my ($kept, $lowered, $deleted, $expired) =
-  map { as_ann("SELECT apikey_create('$_', 'admin')") } qw(kept lowered deleted expired);
-as_ann("SELECT apikey_update(apikey_suffix('$lowered'), level => 'standard')");
-as_ann("SELECT apikey_delete(apikey_suffix('$deleted'))");
-as_ann("SELECT apikey_rotate(apikey_suffix('$expired'))");
+  map { as_acme($node, 'ann', "SELECT apikey_create('$_', 'admin')") } qw(kept lowered deleted expired);
+as_acme($node, 'ann', "SELECT apikey_update(apikey_suffix('$lowered'), level => 'standard')");
+as_acme($node, 'ann', "SELECT apikey_delete(apikey_suffix('$deleted'))");
+as_acme($node, 'ann', "SELECT apikey_rotate(apikey_suffix('$expired'))");
 my @values = ($kept, $lowered, $deleted, $expired, $legacy);
 my $expected = 'ttt tff fff fff ttt';
 
@@ -85,11 +68,11 @@ is(verdicts(@values), $expected, 'after a restart');
 #
 # A crash: what was acknowledged is there, all of it and nothing else
 #
-my $late = as_ann("SELECT apikey_create('late', 'admin')");
-my $gone = as_ann("SELECT apikey_create('gone', 'admin')");
-my $prepared = as_ann("SELECT apikey_create('prepared', 'admin')");
-my $undone = as_ann("SELECT apikey_create('undone', 'admin')");
-as_ann("SELECT apikey_delete(apikey_suffix('$gone'))");
+my $late = as_acme($node, 'ann', "SELECT apikey_create('late', 'admin')");
+my $gone = as_acme($node, 'ann', "SELECT apikey_create('gone', 'admin')");
+my $prepared = as_acme($node, 'ann', "SELECT apikey_create('prepared', 'admin')");
+my $undone = as_acme($node, 'ann', "SELECT apikey_create('undone', 'admin')");
+as_acme($node, 'ann', "SELECT apikey_delete(apikey_suffix('$gone'))");
 foreach my $key ([ 'one', $prepared ], [ 'two', $undone ])
 {
 	$node->safe_psql('postgres', <<EOS, extra_params => [ '-U', 'app' ]);
@@ -126,7 +109,7 @@ is($session->query_safe($ask), 'f|t', 'or is rolled back');
 $session->quit;
 is( $node->safe_psql('postgres', "SELECT count(*), count(DISTINCT key_id) FROM apikey_key"),
 	'6|6', 'as many keys as were made and not deleted');
-like(as_ann("SELECT apikey_create('after')"), qr/^ak\./, 'and more can be made');
+like(as_acme($node, 'ann', "SELECT apikey_create('after')"), qr/^ak\./, 'and more can be made');
 is( $node->safe_psql('postgres', <<EOS), 't', 'with a number that is new');
 SELECT key_id = (SELECT max(key_id) FROM apikey_key) FROM apikey_key WHERE name = 'after'
 EOS
@@ -163,7 +146,7 @@ foreach my $preload ('', 'apikeys')
 	$node->restart;
 
 	is(verdicts(@values), 'ttt tff fff fff ttt ttt fff fff ttt fff', "$how: the same verdicts");
-	is(substr(as_ann("SELECT apikey_create('prefix')"), 0, 4), 'na1.', "$how: the prefix is that of the file");
+	is(substr(as_acme($node, 'ann', "SELECT apikey_create('prefix')"), 0, 4), 'na1.', "$how: the prefix is that of the file");
 
 	my ($rc, $out, $err) = connect_with('');
 	is("$rc, $out", '0, nobody|[]|0', "$how: no principal by the file or the database");
@@ -201,7 +184,7 @@ foreach my $preload ('', 'apikeys')
 	$node->wait_for_log(qr/parameter "apikeys.prefix"/, $log_start);
 	($rc, $out, $err) = connect_with('');
 	is("$rc, $out", '0, nobody|[]|0', "$how: no principal after a reload");
-	is( substr(as_ann("SELECT apikey_create('prefix')"), 0, 3),
+	is( substr(as_acme($node, 'ann', "SELECT apikey_create('prefix')"), 0, 3),
 		$preload ? 'na1' : 'ak.',
 		"$how: a bad prefix is not used");
 }

@@ -46,23 +46,11 @@ my $rotated = make_key($node);
 my $lowered = make_key($node);
 my $dead = make_key($node);
 
-# What is done to keys names them by their suffix.  Returns the value, if any.
-sub as_ann
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', <<EOS, extra_params => [ '-U', 'app' ]);
-BEGIN;
-SELECT apikey_act_as('acme', 'ann') \\g /dev/null
-$sql;
-COMMIT;
-EOS
-}
-
+# What is done to keys names them by their suffix.
 my %suffix = (rotated => substr($rotated, -7), lowered => substr($lowered, -7), dead => substr($dead, -7));
-my $new = as_ann("SELECT apikey_rotate('$suffix{rotated}')");
-as_ann("SELECT apikey_update('$suffix{lowered}', 'needleName', 'standard', 'tomorrow')");
-as_ann("SELECT apikey_delete('$suffix{dead}')");
+my $new = as_acme($node, 'ann', "SELECT apikey_rotate('$suffix{rotated}')");
+as_acme($node, 'ann', "SELECT apikey_update('$suffix{lowered}', 'needleName', 'standard', 'tomorrow')");
+as_acme($node, 'ann', "SELECT apikey_delete('$suffix{dead}')");
 
 # The secret of each, without what may be shown.
 my %secret = (legacy => $legacy);

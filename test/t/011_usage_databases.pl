@@ -174,12 +174,8 @@ DROP EXTENSION apikeys;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION apikeys SCHEMA public;
 EOS
-my $other = $node->background_psql('postgres');
-$other->query_until(qr/asked/, "\\echo asked\nSELECT apikey_usage_flush();\n");
-ok( $node->poll_query_until('postgres',
-		"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'apikeys usage worker'"
-		  . " AND datname = 'one' AND wait_event_type = 'Lock')"),
-	'the worker waits for whoever is dropping the extension');
+my $other = start_flush($node);
+ok(is_held_up($node, db => 'one'), 'the worker waits for whoever is dropping the extension');
 is(verify($node, $two, 1, db => 'two'), 1, 'and nobody for the worker');
 sql($node, <<'EOS', db => 'one');
 SELECT apikey_save_org('acme', 'Acme'), apikey_save_member('acme', 'ann', 'ann@acme.example', 'admin');
@@ -224,11 +220,10 @@ is_quiet($node, 0, 'no error in the log, and a warning only where one was asked 
 $one = install_in('one', create => 1);
 verify($node, $one, 1, db => 'one');
 my $dropper = $node->background_psql('postgres');
-my $flusher = $node->background_psql('postgres');
 my $offset = -s $node->logfile;
 $dropper->query_until(qr/drops/, "\\echo drops\nDROP DATABASE one;\n");
 ok(wait_for_lock('granted'), 'a database is being dropped');
-$flusher->query_until(qr/asks/, "\\echo asks\nSELECT apikey_usage_flush();\n");
+my $flusher = start_flush($node);
 ok(wait_for_lock('NOT granted'), 'a worker would connect to it');
 hang_up($node, db => 'one');
 $dropper->quit;

@@ -212,11 +212,8 @@ $node->start;
 my $locker = $node->background_psql('postgres');
 $locker->query('BEGIN; LOCK TABLE apikey_usage');
 verify($node, $keys[0], 3);
-$flusher = $node->background_psql('postgres');
-$flusher->query_until(qr/asks/, "\\echo asks\nSELECT apikey_usage_flush();\n");
-ok( $node->poll_query_until('postgres',
-		"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'apikeys usage worker' AND wait_event_type = 'Lock')"),
-	'a worker is held up');
+$flusher = start_flush($node);
+ok(is_held_up($node), 'a worker is held up');
 $began = time;
 stop('fast');
 cmp_ok(time - $began, '<', 5, 'a shutdown is not');

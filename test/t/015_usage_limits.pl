@@ -115,12 +115,8 @@ sub hold_up
 	my ($table) = @_;
 
 	$locker->query_safe("BEGIN; LOCK TABLE $table");
-	my $flusher = $node->background_psql('postgres');
-	$flusher->query_until(qr/asks/, "\\echo asks\nSELECT apikey_usage_flush();\n");
-	ok( $node->poll_query_until('postgres',
-			"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'apikeys usage worker'"
-			  . " AND wait_event_type = 'Lock')"),
-		"a worker waits for table $table");
+	my $flusher = start_flush($node);
+	ok(is_held_up($node), "a worker waits for table $table");
 	return $flusher;
 }
 
@@ -215,9 +211,7 @@ my $pid = sql($node, "SELECT pid $launcher");
 sql($node, "SELECT pg_terminate_backend($pid)");
 ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT $launcher AND pid <> $pid)"),
 	'a new launcher');
-ok( $node->poll_query_until('postgres',
-		"SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'apikeys usage worker' AND wait_event_type = 'Lock'"),
-	'and a second worker');
+ok(is_held_up($node, count => 2), 'and a second worker');
 $locker->query_safe('COMMIT');
 $flusher->quit;
 flush($node);

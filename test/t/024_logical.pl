@@ -38,12 +38,7 @@ max_logical_replication_workers = 12
 wal_retrieve_retry_interval = '50ms'
 EOC
 $subscriber->start;
-$subscriber->safe_psql('postgres', <<EOS);
-SET client_min_messages = warning;
-CREATE EXTENSION apikeys CASCADE;
-CREATE ROLE app LOGIN;
-SELECT apikey_grant_application('app');
-EOS
+install_extension($subscriber);
 
 # Runs SQL as the superuser of a server.
 sub at

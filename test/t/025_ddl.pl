@@ -359,6 +359,13 @@ for my $key ('live', 'legacy')
 
 ### dropped while a session waits to verify a key
 
+sub a_session_waits
+{
+	return $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+		  . " WHERE a.usename = 'app' AND NOT l.granted");
+}
+
 for my $key ('live', 'legacy')
 {
 	for my $again (1, 0)
@@ -370,10 +377,7 @@ for my $key ('live', 'legacy')
 		$session->{stderr} = '';
 		$session->query_until(qr/asked/,
 			"\\echo asked\nEXECUTE identity ('$value{$key}');\n\\echo answered\n");
-		ok( $node->poll_query_until('postgres',
-				"SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-				  . " WHERE a.usename = 'app' AND NOT l.granted"),
-			"$name: the session waits");
+		ok(a_session_waits(), "$name: the session waits");
 		$owner->query_safe('COMMIT');
 		my $out = $session->query_until(qr/answered/, '');
 		my ($state) = $session->{stderr} =~ /ERROR:\s+(\w{5})/;
@@ -387,10 +391,7 @@ $owner->query_safe('BEGIN; DROP EXTENSION apikeys; ' . again('public'));
 my $new = session($node);
 $new->query_until(qr/asked/,
 	"\\echo asked\nSELECT apikey_me('$value{live}') IS NULL;\n\\echo answered\n");
-ok( $node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-		  . " WHERE a.usename = 'app' AND NOT l.granted"),
-	'a new session waits');
+ok(a_session_waits(), 'a new session waits');
 $owner->query_safe('COMMIT');
 like($new->query_until(qr/answered/, ''), qr/^t$/m, 'and sees what is there then');
 

@@ -12,7 +12,8 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  new_server is_back install make_keys make_key session check_key knows sqlstate
+  new_server is_back install_extension install as_acme make_keys make_key session
+  check_key knows sqlstate
   install_take_away take_away_session take_away
 );
 
@@ -48,9 +49,8 @@ sub is_back
 	return 0;
 }
 
-# The extension, one organization on plan enterprise with an admin in it, and
-# the role "app", which is no superuser.
-sub install
+# The extension, and the role "app", which is no superuser.
+sub install_extension
 {
 	my ($node, %params) = @_;
 	my $schema = $params{schema} // 'public';
@@ -63,27 +63,46 @@ CREATE EXTENSION apikeys SCHEMA $schema;
 CREATE ROLE app LOGIN;
 SELECT $schema.apikey_grant_application('app');
 GRANT USAGE ON SCHEMA $schema TO app;
+EOS
+	return;
+}
+
+# The same, and an organization on plan enterprise with an admin in it.
+sub install
+{
+	my ($node, %params) = @_;
+	my $schema = $params{schema} // 'public';
+
+	install_extension($node, %params);
+	$node->safe_psql('postgres', <<EOS);
 SELECT $schema.apikey_save_org('acme', 'Acme', 'enterprise');
 SELECT $schema.apikey_save_member('acme', 'ann', 'ann\@acme.example', 'admin');
 EOS
 	return;
 }
 
-# Values of new keys of acme's admin, made in one transaction by the
-# application.
+# What the application gets from a statement in a transaction as a member of acme.
+sub as_acme
+{
+	my ($node, $user, $sql) = @_;
+
+	return $node->safe_psql('postgres', <<EOS, extra_params => [ '-U', 'app' ]);
+BEGIN;
+SELECT apikey_act_as('acme', '$user') \\g /dev/null
+$sql;
+COMMIT;
+EOS
+}
+
+# Values of new keys of acme's admin, made in one transaction.
 sub make_keys
 {
 	my ($node, $count, %params) = @_;
 	my $level = $params{level} // 'admin';
 	my $user = $params{user} // 'ann';
 
-	my $out = $node->safe_psql('postgres', <<EOS, extra_params => [ '-U', 'app' ]);
-BEGIN;
-SELECT apikey_act_as('acme', '$user') \\g /dev/null
-SELECT apikey_create('key ' || i, '$level') FROM generate_series(1, $count) i;
-COMMIT;
-EOS
-	return split /\n/, $out;
+	return split /\n/,
+	  as_acme($node, $user, "SELECT apikey_create('key ' || i, '$level') FROM generate_series(1, $count) i");
 }
 
 sub make_key

@@ -12,8 +12,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(
-  usage_server as_role sql hang_up verify uses written flush stats backends
-  is_quiet
+  usage_server as_role sql hang_up verify uses written flush start_flush
+  is_held_up stats backends is_quiet
 );
 
 # A server that counts.  Nothing is written but when a test asks for it, if it
@@ -106,6 +106,28 @@ sub flush
 
 	sql($node, 'SELECT apikey_usage_flush()', %params);
 	return;
+}
+
+# A session that has asked for a flush and waits for it.
+sub start_flush
+{
+	my ($node) = @_;
+	my $flusher = $node->background_psql('postgres');
+
+	$flusher->query_until(qr/asks/, "\\echo asks\nSELECT apikey_usage_flush();\n");
+	return $flusher;
+}
+
+# Waits until a worker waits for somebody's lock, or as many as are given; in a
+# database, if one is given.
+sub is_held_up
+{
+	my ($node, %params) = @_;
+	my $count = defined $params{count} ? "= $params{count}" : '> 0';
+	my $db = defined $params{db} ? "AND datname = '$params{db}'" : '';
+
+	return $node->poll_query_until('postgres', "SELECT count(*) $count FROM pg_stat_activity"
+		  . " WHERE backend_type = 'apikeys usage worker' AND wait_event_type = 'Lock' $db");
 }
 
 # Columns of apikey_stats, separated by "|".
