@@ -828,6 +828,9 @@ BEGIN ATOMIC
 			t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
 		FROM pg_type t
 			JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+			LEFT JOIN pg_class c ON c.oid = t.typrelid
+		-- those of arrays and of tables' rows are members since PostgreSQL 17
+		WHERE t.typcategory <> 'A' AND coalesce(c.relkind, 'c') = 'c'
 	), grants AS (
 		SELECT o.name, o.identity, a.privilege_type, a.is_grantable,
 			CASE a.grantee WHEN 0 THEN 'PUBLIC'
@@ -1082,6 +1085,9 @@ BEGIN ATOMIC
 			SELECT 'type ' || t.oid::regtype::text, t.typowner
 			FROM pg_type t
 				JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+				LEFT JOIN pg_class c ON c.oid = t.typrelid
+			-- arrays and the rows of tables follow what they are made for
+			WHERE t.typcategory <> 'A' AND coalesce(c.relkind, 'c') = 'c'
 		) o (name, owner)
 		WHERE o.owner <> (SELECT r.relowner FROM relation r WHERE r.relname = 'apikey_key')
 		UNION ALL

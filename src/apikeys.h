@@ -243,8 +243,7 @@ extern void apikey_check_id(Datum id);
 extern void apikey_check_name(Datum name);
 extern void apikey_check_expiry(TimestampTz expires_at);
 
-pg_attribute_noreturn()
-extern void apikey_no_such(const char *what);
+pg_noreturn extern void apikey_no_such(const char *what);
 extern bool apikey_text_equal(const text *a, const text *b);
 
 /* in guard.c */

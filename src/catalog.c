@@ -177,8 +177,7 @@ apikey_catalog_init(void)
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 }
 
-pg_attribute_noreturn()
-static void
+pg_noreturn static void
 not_as_installed(const char *what, const char *name)
 {
 	ereport(ERROR,

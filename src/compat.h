@@ -32,6 +32,11 @@
 #define APIKEY_MY_PROC_NUMBER (MyProc->pgprocno)
 #endif
 
+/* Functions that do not return are marked by this since 18. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* Index scans report to EXPLAIN since 18, and take flags since 19. */
 #if PG_VERSION_NUM >= 190000
 #define apikey_index_beginscan(heap, index, snapshot, nkeys) \

@@ -353,11 +353,12 @@ ROLLBACK;
 RESET apikeys.seal_principal;
 
 -- attack 11: where PostgreSQL evaluates an index expression for somebody, or
--- refreshes a materialized view, nobody is acting
+-- refreshes a materialized view, nobody is acting. Such code is given a search
+-- path of its own since PostgreSQL 17.
 SET ROLE security_being_app;
 CREATE TABLE security_being.noted (note text);
 CREATE FUNCTION security_being.note(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
-	RAISE WARNING 'noted by % who sees %', coalesce(apikey_current_user(), 'nobody'), (SELECT count(*) FROM apikeys);
+	RAISE WARNING 'noted by % who sees %', coalesce(public.apikey_current_user(), 'nobody'), (SELECT count(*) FROM public.apikeys);
 	RETURN $1;
 END $$;
 INSERT INTO security_being.noted VALUES ('x');
@@ -374,7 +375,7 @@ SELECT count(*) > 0 AS "while here she sees" FROM apikeys;
 ROLLBACK;
 -- nor does such code manage keys
 CREATE FUNCTION security_being.mint(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
-	RETURN apikey_create('minted', 'admin');
+	RETURN public.apikey_create('minted', 'admin');
 EXCEPTION WHEN OTHERS THEN
 	RAISE WARNING '%', SQLERRM;
 	RETURN $1;

@@ -157,8 +157,11 @@ CREATE POLICY security_seeing ON apikey_key USING (true);
 CREATE TRIGGER security_seeing BEFORE DELETE ON apikey_key FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 CREATE RULE security_seeing AS ON SELECT TO apikey_key DO INSTEAD SELECT 1;
 ALTER TABLE apikey_key DISABLE ROW LEVEL SECURITY;
+-- words differ between PostgreSQL's versions
+\set VERBOSITY sqlstate
 REINDEX TABLE apikey_key;
 CLUSTER apikey_key USING apikey_key_pkey;
+\set VERBOSITY terse
 RESET ROLE;
 
 -- attack 4: a plan prepared by somebody else
