@@ -60,6 +60,7 @@ SELECT pg_temp.say(repeat('/1234567', 31)), pg_temp.say(repeat('a.b/', 63) || 'a
 -- table is looked at. That the measure works, a length in characters shows,
 -- which cannot be told without. (250 MB behave like these 8; storing them
 -- would take too long here.)
+SET default_toast_compression = pglz;
 CREATE TEMPORARY TABLE huge (v text);
 GRANT SELECT ON huge TO PUBLIC;
 INSERT INTO huge SELECT repeat('0123456789abcdef', 8 * 65536);
