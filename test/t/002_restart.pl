@@ -62,7 +62,7 @@ my @values = ($kept, $lowered, $deleted, $expired, $legacy);
 my $expected = 'ttt tff fff fff ttt';
 
 is(verdicts(@values), $expected, 'before');
-$node->restart('fast');
+$node->restart;
 is(verdicts(@values), $expected, 'after a restart');
 
 #
