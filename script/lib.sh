@@ -90,7 +90,8 @@ missing_packages()
 	[ "$1" = test ] || return 0
 	command -v prove >/dev/null || echo perl
 	perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
-	command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
+	command -v pg_bsd_indent >/dev/null ||
+		[ -x "$(dirname "$(find_pg_config)")/pg_bsd_indent" ] || echo pg-bsd-indent
 }
 
 # Debian's package makes and starts a cluster of its own, which nobody asked
@@ -120,6 +121,8 @@ install_missing()
 		as_root apt-get -qq update
 		version=$(postgresql_version)
 		packages=${packages//@/$version}
+		# It has come with PostgreSQL since 17.
+		apt-cache show pg-bsd-indent >/dev/null 2>&1 || packages=${packages/pg-bsd-indent/}
 		say "installing" $packages
 		without_main_cluster as_root env DEBIAN_FRONTEND=noninteractive \
 			apt-get -qq -y --no-install-recommends install $packages >/dev/null
@@ -128,6 +131,7 @@ install_missing()
 	[ -n "$pg_config" ] || die "no PostgreSQL to build with was found"
 	bindir=$("$pg_config" --bindir)
 	pkglibdir=$("$pg_config" --pkglibdir)
+	export PATH=$PATH:$bindir
 }
 
 # ----- the private copy -----

@@ -150,9 +150,10 @@ init_scan_keys(void)
 	{
 		const IndexSpec *index = &indexes[i];
 		const ColumnSpec *columns = tables[index->table].columns;
-		StrategyNumber equal = index->am == HASH_AM_OID ?
-		HTEqualStrategyNumber : BTEqualStrategyNumber;
+		StrategyNumber equal;
 
+		equal = index->am == HASH_AM_OID ?
+			HTEqualStrategyNumber : BTEqualStrategyNumber;
 		for (int k = 0; k < index->nkeys; k++)
 		{
 			Oid			type = columns[index->keys[k] - 1].type;
@@ -605,12 +606,12 @@ begin_key_probe(ApikeyShape shape, const uint8 *digest, Probe *probe)
 		int32		header;
 		uint8		bytes[APIKEY_DIGEST_LEN];
 	}			wanted;
-	AttrNumber	attnum = shape == SHAPE_NATIVE ?
-	Anum_key_digest : Anum_legacy_digest;
+	AttrNumber	attnum;
 	bool		found;
 
 	SET_VARSIZE(&wanted, sizeof(wanted));
 	memcpy(wanted.bytes, digest, APIKEY_DIGEST_LEN);
+	attnum = shape == SHAPE_NATIVE ? Anum_key_digest : Anum_legacy_digest;
 	found = begin_probe(shape == SHAPE_NATIVE ? INDEX_KEY : INDEX_LEGACY,
 						PointerGetDatum(&wanted), (Datum) 0, probe);
 	while (found)

@@ -426,14 +426,14 @@ apikey_guard_key(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(row);
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
-		TimestampTz created_at =
-		DatumGetTimestampTz(get(trigger, row, Anum_key_created_at));
+		Datum		created_at = get(trigger, row, Anum_key_created_at);
 
 		if (is_subject_to_rls(trigger))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("keys are created by apikey_create() only")));
-		if (created_at >= GetCurrentTransactionStartTimestamp())
+		if (DatumGetTimestampTz(created_at) >=
+			GetCurrentTransactionStartTimestamp())
 			require_level(org_id, owner_id, level, false);
 		PG_RETURN_POINTER(row);
 	}
@@ -501,12 +501,12 @@ announce(TriggerData *trigger)
 	static Oid	last_relid = InvalidOid;
 	Oid			relid = RelationGetRelid(trigger->tg_relation);
 	Oid			change = apikey_catalog()->change;
-	CommandId	command = TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ?
-	HeapTupleHeaderGetCmax(trigger->tg_trigtuple->t_data) :
-	InvalidCommandId;
+	CommandId	command = InvalidCommandId;
 	SharedInvalidationMessage message;
 
 	apikey_cache_reset();
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		command = HeapTupleHeaderGetCmax(trigger->tg_trigtuple->t_data);
 	if (command != InvalidCommandId && last_command == command &&
 		last_transaction == APIKEY_MY_LXID &&
 		last_subtransaction == GetCurrentSubTransactionId() &&

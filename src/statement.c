@@ -106,7 +106,7 @@ static const Statement statements[NUM_STATEMENTS] = {
 	[STATEMENT_INSERT_LEGACY] = {
 		"INSERT INTO %1$s.apikey_legacy (org_id, digest)"
 		" VALUES ($1, %2$s.digest($2, 'sha256'::text)) ON CONFLICT DO NOTHING",
-	{TEXTOID, BYTEAOID},.plan_anew = true},
+	{TEXTOID, BYTEAOID}, false, true},
 	[STATEMENT_MOVE_LEGACY] = {
 		"UPDATE %1$s.apikey_legacy SET org_id = $2 WHERE org_id = $1",
 	{TEXTOID, TEXTOID}, true},

@@ -94,7 +94,7 @@ static List *late_workers = NIL;
 static void
 subtract_batch(void)
 {
-	UsageKey	key = {.database = MyDatabaseId,.table = batch.table};
+	UsageKey	key = {MyDatabaseId, batch.table, 0};
 
 	for (int i = 0; i < batch.size; i++)
 	{
