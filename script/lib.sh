@@ -159,13 +159,17 @@ make_work()
 	[ "${#socket}" -lt 85 ] || die "TMPDIR is too long for the path of a socket: $base"
 }
 
-# Copies what git would see of the work tree, so that neither stale objects nor
+# Archives what git would see of the work tree, so that neither stale objects nor
 # the results of earlier runs come along.
+print_tree()
+{
+	tar -C "$top" --exclude-vcs --exclude-vcs-ignores -cf - .
+}
+
 copy_tree()
 {
 	as_user mkdir "$work/src"
-	tar -C "$top" --exclude-vcs --exclude-vcs-ignores -cf - . |
-		as_user tar -C "$work/src" --no-same-owner --no-same-permissions -xf -
+	print_tree | as_user tar -C "$work/src" --no-same-owner --no-same-permissions -xf -
 	cd "$work/src"
 }
 

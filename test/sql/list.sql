@@ -30,6 +30,7 @@ SELECT apikey_grant_application('regress_list_app') \gset
 --
 -- Two organizations, in which the same user_id means another member
 --
+SELECT now() AS started \gset
 SELECT apikey_save_org('list-one', 'One', 'enterprise'),
 	apikey_save_member('list-one', 'ann', 'ann@one.example', 'admin', 'regress_list_ann'),
 	apikey_save_member('list-one', 'arc', 'arc@one.example', 'architect'),
@@ -106,7 +107,7 @@ BEGIN;
 SELECT apikey_act_as('list-one', 'ann') \gset
 SELECT kind, org_id, owner_id, owner_email, name, level, expires_at = 'infinity' AS for_ever,
 	suffix = (SELECT apikey_suffix(value) FROM made m WHERE m.name = a.name) AS suffix,
-	created_at BETWEEN now() - interval '1 minute' AND now() AS created_now
+	created_at BETWEEN :'started' AND now() AS created_now
 FROM apikeys a ORDER BY kind DESC, name;
 COMMIT;
 BEGIN;

@@ -725,7 +725,7 @@ sub starve
 		# (which needs nothing that might then be there for the next attempt)
 		$left{ sqlstate($session, "SELECT current_user, current_setting('apikeys.principal')") } = 1;
 	}
-	is(join(' ', keys %left), "$user|", "$operation->{name}: nobody is left when memory has run out");
+	is(join(' ', grep { $_ ne "$user|" } keys %left), '', "$operation->{name}: nobody is left when memory has run out");
 	is($admin->query_safe('TABLE state'), $state, 'nothing done in vain');
 	is($answer, $operation->{says}, "and the answer after $failures failures");
 	$session->query_safe('COMMIT; RESET apikeys.principal');
