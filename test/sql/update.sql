@@ -110,7 +110,7 @@ SELECT apikey_update('0000000', 'taken');
 SELECT whose, pg_temp.try(format('SELECT apikey_update(%L, %L)', suffix, 'taken')) AS renamed,
 	pg_temp.try(format('SELECT apikey_update(%L)', suffix)) AS left_alone,
 	pg_temp.try(format('SELECT apikey_update(%L, level => %L)', suffix, 'standard')) AS leveled,
-	pg_temp.try(format('SELECT apikey_update(%L, expires_at => now() + interval %L)', suffix, '1 second')) AS expired,
+	pg_temp.try(format('SELECT apikey_update(%L, expires_at => now() + interval %L)', suffix, '1 day')) AS expired,
 	pg_temp.try(format('SELECT apikey_rotate(%L)', suffix)) AS rotated
 FROM (VALUES
 	(1, 'colleague', :'bobs_suffix'), (2, 'other organization', :'other_suffix'), (3, 'nobody', '0000000'),
