@@ -7,6 +7,9 @@
 -- and everything of ours is named with its schema.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- Names that are compared or stored below are quoted only if they must be.
+SET LOCAL quote_all_identifiers = off;
+
 --
 -- Types
 --
@@ -65,7 +68,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.apikey_is_wellformed(text) TO PUBLIC;
 CREATE FUNCTION @extschema@.apikey_pattern()
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN '[a-z][a-z0-9]{0,7}\.[0-9A-Za-z]{43}/[0-9A-HJKMNP-TV-Z]{7}'::text;
+RETURN E'[a-z][a-z0-9]{0,7}\\.[0-9A-Za-z]{43}/[0-9A-HJKMNP-TV-Z]{7}'::text;
 COMMENT ON FUNCTION @extschema@.apikey_pattern() IS
 'A regular expression for native values, not anchored, that POSIX, PCRE and RE2 read alike: for scanners of logs and repositories. Confirm what it finds with apikey_is_wellformed().';
 REVOKE ALL ON FUNCTION @extschema@.apikey_pattern() FROM PUBLIC;
@@ -126,6 +129,8 @@ CREATE TABLE @extschema@.apikey_member (
 COMMENT ON TABLE @extschema@.apikey_member IS
 'Members of organizations: see apikey_save_member(). Who connects as db_role is the member without further ado.';
 
+-- Owned by no column: TRUNCATE ... RESTART IDENTITY would let new keys have the
+-- numbers of old ones, and what has been counted of them.
 CREATE SEQUENCE @extschema@.apikey_key_id_seq AS bigint;
 COMMENT ON SEQUENCE @extschema@.apikey_key_id_seq IS
 'Numbers keys and legacy keys.';
@@ -149,7 +154,6 @@ CREATE TABLE @extschema@.apikey_key (
 	CONSTRAINT apikey_key_owner_fkey FOREIGN KEY (org_id, owner_id)
 		REFERENCES @extschema@.apikey_member ON UPDATE CASCADE ON DELETE CASCADE
 );
-ALTER SEQUENCE @extschema@.apikey_key_id_seq OWNED BY @extschema@.apikey_key.key_id;
 COMMENT ON TABLE @extschema@.apikey_key IS
 'Keys of members; of a value there is only its SHA-256 digest. Removing the owner removes the key.';
 COMMENT ON COLUMN @extschema@.apikey_key.digest IS
@@ -795,7 +799,8 @@ REVOKE ALL ON FUNCTION @extschema@.apikey_library_version() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.apikey_foreign_grants(keep_application boolean)
 RETURNS TABLE (object text, privilege text, grantee text, statement text)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
 BEGIN ATOMIC
 	WITH member AS (
 		SELECT d.classid, d.objid
@@ -928,7 +933,7 @@ BEGIN ATOMIC
 		SELECT r.relname, p.polname,
 			p.polpermissive AND p.polroles = '{0}'::oid[]
 				AND p.polwithcheck IS NULL AND p.polcmd = x.polcmd::"char"
-				AND regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\s+', ' ', 'g')
+				AND regexp_replace(pg_get_expr(p.polqual, p.polrelid), E'\\s+', ' ', 'g')
 				= replace(x.expression, '@', quote_ident(e.nspname) || '.') AS as_delivered
 		FROM pg_policy p
 			JOIN relation r ON r.oid = p.polrelid
@@ -1052,6 +1057,16 @@ BEGIN ATOMIC
 			LEFT JOIN pg_constraint c ON c.conrelid = r.oid AND c.conname = x.conname
 		WHERE c.convalidated IS NOT TRUE
 		UNION ALL
+		-- the triggers of a table whose rows go along run as our owner
+		SELECT 'constraints', 'a foreign key of table ' || t.oid::regclass::text
+			|| ', which belongs to ' || t.relowner::regrole::text
+			|| ', refers to table ' || r.relname
+		FROM pg_constraint c
+			JOIN relation r ON r.oid = c.confrelid
+			JOIN pg_class t ON t.oid = c.conrelid
+			JOIN pg_roles o ON o.oid = t.relowner
+		WHERE t.relowner <> r.relowner AND NOT o.rolsuper
+		UNION ALL
 		SELECT 'indexes', 'index ' || quote_ident(c.relname) || ' is not valid'
 		FROM pg_index i
 			JOIN pg_class c ON c.oid = i.indexrelid
@@ -1095,7 +1110,12 @@ BEGIN ATOMIC
 		FROM function f
 			JOIN pg_language l ON l.oid = f.prolang
 		WHERE f.prosecdef OR f.proleakproof OR l.lanname NOT IN ('c', 'sql')
-			OR (l.lanname = 'c' AND f.probin <> '$libdir/apikeys')
+			OR (l.lanname = 'c' AND (f.probin, f.prosrc)
+				IS DISTINCT FROM ('$libdir/apikeys', f.proname::text))
+			OR (l.lanname = 'sql' AND (f.prosqlbody IS NULL OR f.proname NOT IN (
+				'apikey_pattern', 'apikey_unused', 'apikey_expiring',
+				'apikey_install_capabilities', 'apikey_foreign_grants',
+				'apikey_selfcheck')))
 			-- what runs statements as the owner must find nobody else's objects
 			OR (l.lanname = 'c' AND f.provolatile = 'v' AND f.proname NOT IN (
 					'apikey_verify', 'apikey_check_level', 'apikey_check',
@@ -1127,7 +1147,7 @@ BEGIN ATOMIC
 		SELECT 'settings', s.name || ' is off' || s.whose
 		FROM setting s
 		WHERE s.name IN ('apikeys.seal_principal', 'apikeys.revoke_remote_apply')
-			AND s.setting IN ('off', 'false', 'no', '0')
+			AND CASE WHEN s.name LIKE 'apikeys.%' THEN NOT s.setting::boolean END
 
 		-- Statements are logged, and parameters with them; or parameters with
 		-- errors; or plans, into which parameters have been put.
@@ -1137,18 +1157,19 @@ BEGIN ATOMIC
 		FROM setting s
 		WHERE EXISTS (SELECT FROM setting l
 				WHERE l.name = 'log_parameter_max_length' AND l.setting <> '0')
-			AND ((s.name = 'log_statement' AND s.setting IN ('mod', 'all'))
+			AND ((s.name = 'log_statement' AND lower(s.setting) IN ('mod', 'all'))
 				OR (s.name IN ('log_min_duration_statement', 'log_min_duration_sample')
 					AND s.setting NOT LIKE '-%')
-				OR (s.name = 'log_transaction_sample_rate' AND s.setting <> '0'))
+				OR CASE s.name WHEN 'log_transaction_sample_rate'
+					THEN s.setting::float8 <> 0 END)
 		UNION ALL
 		SELECT 'logging', s.name || ' is ' || s.setting || s.whose
 		FROM setting s
 		WHERE (s.name = 'log_parameter_max_length_on_error' AND s.setting <> '0')
 			OR (s.name = 'auto_explain.log_min_duration' AND s.setting NOT LIKE '-%')
-			OR (s.name IN ('debug_print_parse', 'debug_print_rewritten',
+			OR CASE WHEN s.name IN ('debug_print_parse', 'debug_print_rewritten',
 					'debug_print_plan', 'pgaudit.log_parameter')
-				AND s.setting NOT IN ('off', 'false', 'no', '0'))
+				THEN s.setting::boolean END
 	), row_security_etc (name, ordinal) AS (
 		SELECT n.name, n.ordinal
 		FROM unnest('{row_security,policies,foreign_policies,views,triggers,foreign_triggers,foreign_rules,constraints,indexes,grants,owner,functions,schema,version,settings,logging,preload}'::text[])

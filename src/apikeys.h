@@ -219,6 +219,8 @@ extern void apikey_cache_store(const uint8 *digest, const ApikeyGrant *grant,
 /* in catalog.c */
 extern void apikey_catalog_init(void);
 extern const ApikeyCatalog *apikey_catalog(void);
+pg_noreturn extern void apikey_not_as_installed(const char *what,
+												const char *name);
 extern ApikeyLevel apikey_level_of_oid(Oid oid);
 extern ApikeyRole apikey_role_of_oid(Oid oid);
 extern Oid	apikey_schema_of_extension(const char *name);

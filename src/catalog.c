@@ -178,8 +178,8 @@ apikey_catalog_init(void)
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 }
 
-pg_noreturn static void
-not_as_installed(const char *what, const char *name)
+void
+apikey_not_as_installed(const char *what, const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -198,14 +198,14 @@ check_columns(Relation rel, const TableSpec *table)
 		Form_pg_attribute attr;
 
 		if (i >= desc->natts)
-			not_as_installed("column", table->columns[i].name);
+			apikey_not_as_installed("column", table->columns[i].name);
 		attr = TupleDescAttr(desc, i);
 		if (attr->attisdropped ||
 			strcmp(NameStr(attr->attname), table->columns[i].name) != 0 ||
 			(OidIsValid(table->columns[i].type) ?
 			 attr->atttypid != table->columns[i].type :
 			 !type_is_enum(attr->atttypid)))
-			not_as_installed("column", table->columns[i].name);
+			apikey_not_as_installed("column", table->columns[i].name);
 	}
 }
 
@@ -222,7 +222,9 @@ index_serves(Relation rel, const IndexSpec *index)
 		!heap_attisnull(rel->rd_indextuple, Anum_pg_index_indpred, NULL))
 		return false;
 	for (int k = 0; k < index->nkeys; k++)
-		if (form->indkey.values[k] != index->keys[k])
+		if (form->indkey.values[k] != index->keys[k] ||
+			(OidIsValid(rel->rd_indcollation[k]) &&
+			 rel->rd_indcollation[k] != C_COLLATION_OID))
 			return false;
 	return true;
 }
@@ -244,7 +246,7 @@ find_index(Relation rel, const IndexSpec *index)
 	}
 	list_free(candidates);
 	if (!OidIsValid(found))
-		not_as_installed("index on table", RelationGetRelationName(rel));
+		apikey_not_as_installed("index on table", RelationGetRelationName(rel));
 	return found;
 }
 
@@ -286,7 +288,7 @@ find_table(ApikeyTable which, Oid extension)
 
 	if (!OidIsValid(relid) ||
 		getExtensionOfObject(RelationRelationId, relid) != extension)
-		not_as_installed("table", name);
+		apikey_not_as_installed("table", name);
 	catalog.tables[which] = relid;
 }
 
@@ -315,7 +317,7 @@ load_table(ApikeyTable which, Oid announcer)
 		return;
 	if (rel->rd_rel->relkind != RELKIND_RELATION ||
 		rel->rd_rel->relam != HEAP_TABLE_AM_OID)
-		not_as_installed("table", table->name);
+		apikey_not_as_installed("table", table->name);
 	check_columns(rel, table);
 	for (int i = 0; i < NUM_INDEXES; i++)
 		if (indexes[i].table == which)
@@ -335,7 +337,7 @@ load_label(Oid type, const char *label)
 									  CStringGetDatum(label));
 
 	if (!OidIsValid(oid))
-		not_as_installed("enum label", label);
+		apikey_not_as_installed("enum label", label);
 	return oid;
 }
 
@@ -347,7 +349,7 @@ load_type(const char *name)
 									   ObjectIdGetDatum(catalog.namespace));
 
 	if (!OidIsValid(type))
-		not_as_installed("type", name);
+		apikey_not_as_installed("type", name);
 	return type;
 }
 
@@ -400,7 +402,7 @@ load_catalog(void)
 	catalog.changes_are_announced = OidIsValid(announcer);
 	catalog.change = get_relname_relid("apikey_change", catalog.namespace);
 	if (!OidIsValid(catalog.change))
-		not_as_installed("type", "apikey_change");
+		apikey_not_as_installed("type", "apikey_change");
 	load_enums();
 	for (int i = 0; i < NUM_TABLES; i++)
 		find_table(i, extension);
@@ -441,7 +443,7 @@ apikey_level_of_oid(Oid oid)
 	for (int i = LEVEL_STANDARD; i <= LEVEL_ADMIN; i++)
 		if (cat->levels[i] == oid)
 			return i;
-	not_as_installed("type", "apikey_level");
+	apikey_not_as_installed("type", "apikey_level");
 }
 
 ApikeyRole
@@ -452,7 +454,7 @@ apikey_role_of_oid(Oid oid)
 	for (int i = ROLE_GUEST; i <= ROLE_ADMIN; i++)
 		if (cat->roles[i] == oid)
 			return i;
-	not_as_installed("type", "apikey_role");
+	apikey_not_as_installed("type", "apikey_role");
 }
 
 /*

@@ -155,7 +155,10 @@ apikey_update(PG_FUNCTION_ARGS)
 		nulls[i + 2] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 	if (!PG_ARGISNULL(2))
+	{
 		apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args, NULL);
+		require_member(&actor); /* may be none any more, having waited */
+	}
 	if (apikey_run(STATEMENT_UPDATE_KEY, args, nulls) == 0)
 		no_such_key();
 	PG_RETURN_VOID();

@@ -139,10 +139,9 @@ static const Statement statements[NUM_STATEMENTS] = {
 	{TEXTOID}, true},
 
 	/*
-	 * Counts of keys that are no more are not written.  None of these rows is
-	 * locked by anybody else.  Scalar subselects, unlike EXISTS, are index
-	 * probes for certain: a plan that reads the table of keys each time would
-	 * be tempting to the planner.
+	 * Whether the keys are there is not asked: one may have been created by a
+	 * transaction that goes on, and has used it already.  None of these rows
+	 * is locked by anybody else.
 	 */
 	[STATEMENT_WRITE_USAGE] = {
 		"INSERT INTO %1$s.apikey_usage AS u (key_id, last_used_at, last_used_addr, uses)"
@@ -150,8 +149,6 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 		" pg_catalog.unnest($3), pg_catalog.unnest($4))"
 		" AS n (key_id, last_used_at, addr, uses)"
-		" WHERE COALESCE((SELECT true FROM %1$s.apikey_key k WHERE k.key_id = n.key_id),"
-		" (SELECT true FROM %1$s.apikey_legacy l WHERE l.key_id = n.key_id), false)"
 		" ORDER BY n.key_id"
 		" ON CONFLICT (key_id) DO UPDATE SET uses = u.uses + excluded.uses,"
 		" last_used_at = GREATEST(u.last_used_at, excluded.last_used_at),"
@@ -161,16 +158,20 @@ static const Statement statements[NUM_STATEMENTS] = {
 
 	/*
 	 * Deleting a key leaves its usage behind, lest it wait for this.  What is
-	 * left is looked for in a different place each time.
+	 * left is looked for in a different place each time; not before the end
+	 * of a transaction that may have created the key.  Scalar subselects,
+	 * unlike EXISTS, are index probes for certain: a plan that reads the
+	 * table of keys each time would be tempting to the planner.
 	 */
 	[STATEMENT_SWEEP_USAGE] = {
 		"DELETE FROM %1$s.apikey_usage WHERE key_id = ANY (ARRAY("
-		" SELECT u.key_id FROM (SELECT key_id FROM %1$s.apikey_usage WHERE key_id >="
+		" SELECT u.key_id FROM (SELECT key_id, last_used_at FROM %1$s.apikey_usage WHERE key_id >="
 		" (SELECT pg_catalog.min(key_id) + (pg_catalog.random() *"
 		" (pg_catalog.max(key_id) - pg_catalog.min(key_id) + 1))::bigint - 1000"
 		" FROM %1$s.apikey_usage)"
 		" ORDER BY key_id LIMIT 1000) AS u"
-		" WHERE COALESCE((SELECT false FROM %1$s.apikey_key k WHERE k.key_id = u.key_id),"
+		" WHERE u.last_used_at < pg_catalog.now() - '1 day'::pg_catalog.interval AND"
+		" COALESCE((SELECT false FROM %1$s.apikey_key k WHERE k.key_id = u.key_id),"
 		" (SELECT false FROM %1$s.apikey_legacy l WHERE l.key_id = u.key_id), true)))",
 	{InvalidOid}},
 	[STATEMENT_MOVE_MEMBERS] = {
@@ -259,6 +260,20 @@ prepare(ApikeyStatement which, const ApikeyCatalog *catalog,
 }
 
 /*
+ * PostgreSQL shows a row that violates a constraint to whom it belongs to, as
+ * which we run: but the digest is nobody's to see.
+ */
+static void
+hide_row(void *arg pg_attribute_unused())
+{
+	int			code = geterrcode();
+
+	if (code == ERRCODE_CHECK_VIOLATION || code == ERRCODE_NOT_NULL_VIOLATION ||
+		code == ERRCODE_EXCLUSION_VIOLATION)
+		errdetail("The row is not shown.");
+}
+
+/*
  * Run a statement as the owner; returns how many rows it gave or changed.
  *
  * What must reach every row there is, so that no key outlives its owner, reads
@@ -270,6 +285,7 @@ apikey_execute(ApikeyStatement which, Datum *args, const char *nulls)
 {
 	const ApikeyCatalog *catalog = apikey_catalog();
 	char	   *schema = get_namespace_name(catalog->namespace);
+	ErrorContextCallback callback = {error_context_stack, hide_row, NULL};
 	int			result;
 
 	forget_stale_plans(catalog, schema);
@@ -277,12 +293,14 @@ apikey_execute(ApikeyStatement which, Datum *args, const char *nulls)
 		forget_plan(which);
 	if (plans[which] == NULL)
 		prepare(which, catalog, schema);
+	error_context_stack = &callback;
 	if (statements[which].read_latest)
 		result = SPI_execute_snapshot(plans[which], args, nulls,
 									  GetLatestSnapshot(), InvalidSnapshot,
 									  false, true, 0);
 	else
 		result = SPI_execute_plan(plans[which], args, nulls, false, 0);
+	error_context_stack = callback.previous;
 	if (result < 0)
 		elog(ERROR, "could not execute a statement: %s",
 			 SPI_result_code_string(result));

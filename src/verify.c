@@ -8,12 +8,16 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "apikeys.h"
+
+/* of type apikey_identity */
+#define IDENTITY_COLUMNS 7
 
 PG_FUNCTION_INFO_V1(apikey_check_level);
 PG_FUNCTION_INFO_V1(apikey_check);
@@ -153,15 +157,37 @@ set_text(Datum *values, bool *nulls, int i, const text *value)
 	nulls[i] = value == NULL;
 }
 
+/* Type apikey_identity can be altered, unlike what functions return by OUT. */
+static TupleDesc
+identity_desc(FunctionCallInfo fcinfo)
+{
+	const Oid	types[IDENTITY_COLUMNS] = {
+		TEXTOID, TEXTOID, apikey_catalog()->level_type, TEXTOID, TEXTOID,
+		BOOLOID, TIMESTAMPTZOID
+	};
+	bool		is_new = fcinfo->flinfo->fn_extra == NULL;
+	TupleDesc	desc = apikey_result_desc(fcinfo);
+	bool		fits = desc->natts == IDENTITY_COLUMNS;
+
+	for (int i = 0; is_new && fits && i < IDENTITY_COLUMNS; i++)
+		fits = TupleDescAttr(desc, i)->atttypid == types[i];
+	if (!fits)
+	{
+		fcinfo->flinfo->fn_extra = NULL;
+		apikey_not_as_installed("type", "apikey_identity");
+	}
+	return desc;
+}
+
 /*
  * A key as a row of type apikey_identity.
  */
 Datum
 apikey_identity_datum(FunctionCallInfo fcinfo, const ApikeyKey *key)
 {
-	TupleDesc	desc = apikey_result_desc(fcinfo);
-	Datum		values[7];
-	bool		nulls[7] = {false};
+	TupleDesc	desc = identity_desc(fcinfo);
+	Datum		values[IDENTITY_COLUMNS];
+	bool		nulls[IDENTITY_COLUMNS] = {false};
 
 	set_text(values, nulls, 0, key->org_id);
 	set_text(values, nulls, 1, key->owner_id);

@@ -147,6 +147,19 @@ SELECT nextval('apikey_key_id_seq');
 SELECT setval('apikey_key_id_seq', 1);
 SELECT apikey_delete(suffix) FROM apikeys_mine WHERE name = 'counted';
 
+-- attack 6: a constraint that the DBA added shows nobody the row that violates it
+RESET ROLE;
+\set VERBOSITY default
+\set SHOW_CONTEXT never
+ALTER TABLE apikey_key ADD CONSTRAINT security_seeing_check CHECK (name <> 'violation');
+SET ROLE security_seeing_bob;
+SELECT apikey_create('violation');
+SELECT apikey_update(suffix, name => 'violation') FROM apikeys_mine LIMIT 1;
+RESET ROLE;
+ALTER TABLE apikey_key DROP CONSTRAINT security_seeing_check;
+\set VERBOSITY terse
+SET ROLE security_seeing_bob;
+
 -- attack 4: objects of one's own that look at the tables
 CREATE TABLE security_seeing.fk (org_id text COLLATE "C" REFERENCES apikey_org);
 CREATE TABLE security_seeing.fk (org_id text COLLATE "C", user_id text COLLATE "C", FOREIGN KEY (org_id, user_id) REFERENCES apikey_member);

@@ -97,6 +97,15 @@ ALTER TABLE apikey_legacy ADD CONSTRAINT apikey_legacy_org_id_fkey
 SELECT "check", unnest(string_to_array(detail, '; ')) AS detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
+-- a foreign key of a table whose owner may give it triggers, which would run as
+-- ours; those of a superuser's or our own owner's tables are as good as we are
+BEGIN;
+CREATE TABLE selfcheck_mine (org_id text COLLATE "C" REFERENCES apikey_org);
+CREATE TABLE selfcheck_theirs (org_id text COLLATE "C" REFERENCES apikey_org ON DELETE CASCADE);
+ALTER TABLE selfcheck_theirs OWNER TO selfcheck_user;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+
 -- indexes: as after a failed REINDEX CONCURRENTLY; and of digests, none, or
 -- one that is for a part of the rows, or no hash index
 BEGIN;
@@ -148,6 +157,10 @@ ALTER FUNCTION apikey_me(text) SECURITY DEFINER;
 ALTER FUNCTION apikey_allows(text) LEAKPROOF;
 ALTER FUNCTION apikey_create(text, apikey_level, timestamptz) RESET search_path;
 ALTER FUNCTION apikey_delete(text) SET search_path = public;
+CREATE OR REPLACE FUNCTION apikey_admin_org() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN 'acme';
+CREATE OR REPLACE FUNCTION apikey_visible_org() RETURNS text
+	AS '$libdir/apikeys', 'apikey_current_org' LANGUAGE c STABLE PARALLEL SAFE;
+CREATE OR REPLACE FUNCTION apikey_pattern() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ''x''';
 CREATE OR REPLACE FUNCTION apikey_sees_nothing() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
 ALTER EXTENSION apikeys ADD FUNCTION apikey_sees_nothing();
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
@@ -180,6 +193,8 @@ SET LOCAL apikeys.seal_principal = off;
 ALTER ROLE selfcheck_app SET apikeys.revoke_remote_apply = off;
 ALTER DATABASE postgres SET apikeys.seal_principal = off;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ALTER ROLE selfcheck_app SET apikeys.revoke_remote_apply = 'F';
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
 -- logging: each setting that lets bound parameters reach the log
@@ -208,7 +223,9 @@ BEGIN;
 SET LOCAL log_statement = 'ddl';
 SET LOCAL log_duration = on;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ALTER ROLE selfcheck_app SET log_statement = 'all';
+ALTER ROLE selfcheck_app SET log_statement = 'ALL';
+ALTER ROLE selfcheck_app SET log_transaction_sample_rate = '0.0';
+ALTER ROLE selfcheck_app SET debug_print_plan = 'OFF';
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 -- plans

@@ -462,6 +462,20 @@ ROLLBACK;
 
 -- not as it was installed
 BEGIN;
+ALTER TYPE apikey_identity ADD ATTRIBUTE more text;
+SELECT pg_temp.try(format('SELECT apikey_verify(%L)', :'admin'));
+SELECT pg_temp.try(format('SELECT apikey_authenticate(%L)', :'admin'));
+ROLLBACK;
+BEGIN;
+ALTER TYPE apikey_identity ALTER ATTRIBUTE legacy TYPE text;
+SELECT pg_temp.try(format('SELECT * FROM apikey_verify(%L)', :'admin'));
+ROLLBACK;
+-- in another order than we look for
+BEGIN;
+ALTER TABLE apikey_member ALTER db_role TYPE name COLLATE "POSIX";
+SELECT pg_temp.try('SELECT apikey_current_user()');
+ROLLBACK;
+BEGIN;
 ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_digest_excl;
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'admin', 'standard'));
 -- one that serves as well

@@ -110,7 +110,8 @@ is(all_written('one'), '1 7', 'settings of a database do not disturb the worker'
 sql($node, "ALTER DATABASE one RESET ALL; ALTER ROLE ALL RESET ALL");
 
 #
-# A dropped key, and one that is no more when it is written
+# A dropped key, one that is no more when it is written, and one that is not
+# there for others yet
 #
 my $brief = sql($node, <<'EOS', db => 'one');
 BEGIN;
@@ -124,16 +125,32 @@ is(all_written('one'), '1 7, 2 2', 'before a key is deleted');
 verify($node, $brief, 2, db => 'one');
 verify($node, $one, 1, db => 'one');
 sql($node, "DELETE FROM apikey_key WHERE key_id = 2", db => 'one');
-is(all_written('one'), '1 7, 2 2', 'a deleted key leaves its usage behind');
 flush($node);
-is(all_written('one'), '1 8', 'until the next flush');
+is(all_written('one'), '1 8, 2 4', 'a deleted key leaves its usage behind');
+sql($node, "UPDATE apikey_usage SET last_used_at = last_used_at - interval '1 day' WHERE key_id = 2", db => 'one');
+verify($node, $one, 1, db => 'one');
+flush($node);
+is(all_written('one'), '1 9', 'until the first flush a day later');
+
+my $creator = $node->background_psql('one');
+$creator->query_safe("BEGIN; SELECT apikey_act_as('acme', 'ann'); SELECT apikey_create('new') AS new \\gset");
+is($creator->query_safe("SELECT apikey_check_level(:'new', 'standard') FROM generate_series(1, 5)"),
+	join("\n", ('t') x 5), 'a key is used by who creates it');
+flush($node);
+is($creator->query_safe("SELECT uses FROM apikeys WHERE name = 'new'"), 5, 'which a flush meanwhile does not forget');
+$creator->query_safe('COMMIT');
+$creator->quit;
+flush($node);
+is(sql($node, "SELECT uses FROM apikey_usage JOIN apikey_key USING (key_id) WHERE name = 'new'", db => 'one'),
+	5, 'and which is written');
+sql($node, "DELETE FROM apikey_key WHERE name = 'new'; DELETE FROM apikey_usage WHERE key_id = 3", db => 'one');
 
 # What is left over is found in the end, also among many others.
 sql($node, <<'EOS', db => 'one');
 INSERT INTO apikey_key (key_id, org_id, owner_id, name, level, digest)
 	SELECT i, 'acme', 'ann', 'many', 'standard', sha256(i::text::bytea)
 	FROM generate_series(10, 5000) i;
-INSERT INTO apikey_usage SELECT key_id, now(), NULL, 1 FROM apikey_key WHERE key_id >= 10;
+INSERT INTO apikey_usage SELECT key_id, now() - interval '1 day', NULL, 1 FROM apikey_key WHERE key_id >= 10;
 DELETE FROM apikey_key WHERE key_id >= 10 AND key_id % 2 = 0;
 EOS
 my $flushes = 0;
