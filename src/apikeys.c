@@ -70,6 +70,7 @@ _PG_init(void)
 	apikey_principal_init();
 	MarkGUCPrefixReserved("apikeys");
 	apikey_catalog_init();
+	apikey_guard_init();
 	usage_init();
 }
 

@@ -249,6 +249,7 @@ pg_noreturn extern void apikey_no_such(const char *what);
 extern bool apikey_text_equal(const text *a, const text *b);
 
 /* in guard.c */
+extern void apikey_guard_init(void);
 extern ApikeyLevel apikey_level_of_role(ApikeyRole role);
 extern const char *apikey_levels_hint(ApikeyRole role);
 extern bool apikey_manages_keys(const ApikeyActor *actor);

@@ -40,6 +40,8 @@ PG_FUNCTION_INFO_V1(apikey_guard_key);
 PG_FUNCTION_INFO_V1(apikey_announce_change);
 PG_FUNCTION_INFO_V1(apikey_carry_along);
 
+static LocalTransactionId revoking_transaction = InvalidLocalTransactionId;
+
 /* The highest level that a role may create, and that it has itself. */
 ApikeyLevel
 apikey_level_of_role(ApikeyRole role)
@@ -451,18 +453,27 @@ apikey_guard_key(PG_FUNCTION_ARGS)
 }
 
 /*
- * Make the commit wait until synchronous standbys have applied it, unless the
- * user has chosen not to wait for them at all.
+ * Make the commit of who revoked a key wait until synchronous standbys have
+ * applied it, unless the user has chosen not to wait for them at all.  What is
+ * in force then counts: a function that revoked had its own settings.
  */
 static void
-commit_at_remote_apply(void)
+commit_at_remote_apply(XactEvent event, void *arg pg_attribute_unused())
 {
-	if (apikey_revoke_remote_apply &&
+	if (event == XACT_EVENT_PRE_COMMIT &&
+		revoking_transaction == APIKEY_MY_LXID &&
+		apikey_revoke_remote_apply &&
 		(synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE ||
 		 synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH))
 		(void) set_config_option("synchronous_commit", "remote_apply",
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+void
+apikey_guard_init(void)
+{
+	RegisterXactCallback(commit_at_remote_apply, NULL);
 }
 
 /* Does this change take anything away from a key? */
@@ -539,7 +550,7 @@ apikey_announce_change(PG_FUNCTION_ARGS)
 	TriggerData *trigger = trigger_data(fcinfo, false, TABLE_KEY, TABLE_LEGACY);
 
 	if (revokes(trigger))
-		commit_at_remote_apply();
+		revoking_transaction = APIKEY_MY_LXID;
 	announce(trigger);
 	PG_RETURN_POINTER(NULL);
 }

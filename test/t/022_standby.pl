@@ -137,14 +137,19 @@ $standby->append_conf('postgresql.conf', 'recovery_min_apply_delay = 0');
 $standby->reload;
 $primary->wait_for_catchup($standby, 'replay');
 
-# Replay at a standstill: no acknowledgement, nor need for one.
+# Replay at a standstill: no acknowledgement, nor need for one; whatever settings
+# are in force where the key is deleted.
+$primary->safe_psql('postgres', <<EOS);
+CREATE FUNCTION revoke(key text) RETURNS void LANGUAGE sql SET synchronous_commit = on
+	AS 'DELETE FROM apikey_key WHERE suffix = apikey_suffix(key)';
+EOS
 my $last = value_of($next);
 ok(knows($reader, $last), 'the last key is in the cache on the standby');
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
 $standby->poll_query_until('postgres', "SELECT pg_get_wal_replay_pause_state() = 'paused'");
 my $deleter = session($primary, user => 'postgres');
 $deleter->{stdin} .=
-  "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$last');\n\\echo acknowledged\n";
+  "SELECT revoke('$last');\n\\echo acknowledged\n";
 $deleter->{run}->pump_nb;
 ok( $primary->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"),
