@@ -156,8 +156,9 @@ apikey_update(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(2))
 	{
-		apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args, NULL);
-		require_member(&actor); /* may be none any more, having waited */
+		if (apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args, NULL) == 0)
+			no_such_key();
+		require_member(&actor); /* what it is now, having waited */
 	}
 	if (apikey_run(STATEMENT_UPDATE_KEY, args, nulls) == 0)
 		no_such_key();
