@@ -252,11 +252,9 @@ DROP TABLE :api.apikey_key;
 -- Nor do settings change what is made. (Since PostgreSQL 19 one of them is fixed.)
 SET quote_all_identifiers = on;
 DO $$ BEGIN SET standard_conforming_strings = off; EXCEPTION WHEN OTHERS THEN NULL; END $$;
-SET escape_string_warning = off;
 CREATE EXTENSION apikeys SCHEMA :api;
 RESET quote_all_identifiers;
 RESET standard_conforming_strings;
-RESET escape_string_warning;
 SELECT "check", detail FROM :api.apikey_selfcheck() WHERE NOT ok;
 SELECT :api.apikey_pattern(), has_table_privilege('pg_monitor', :'api' || '.apikey_stats', 'SELECT') AS monitored;
 GRANT USAGE ON SCHEMA :api TO PUBLIC;
