@@ -129,8 +129,6 @@ CREATE TABLE @extschema@.apikey_member (
 COMMENT ON TABLE @extschema@.apikey_member IS
 'Members of organizations: see apikey_save_member(). Who connects as db_role is the member without further ado.';
 
--- Owned by no column: TRUNCATE ... RESTART IDENTITY would let new keys have the
--- numbers of old ones, and what has been counted of them.
 CREATE SEQUENCE @extschema@.apikey_key_id_seq AS bigint;
 COMMENT ON SEQUENCE @extschema@.apikey_key_id_seq IS
 'Numbers keys and legacy keys.';
@@ -154,6 +152,7 @@ CREATE TABLE @extschema@.apikey_key (
 	CONSTRAINT apikey_key_owner_fkey FOREIGN KEY (org_id, owner_id)
 		REFERENCES @extschema@.apikey_member ON UPDATE CASCADE ON DELETE CASCADE
 );
+ALTER SEQUENCE @extschema@.apikey_key_id_seq OWNED BY @extschema@.apikey_key.key_id;
 COMMENT ON TABLE @extschema@.apikey_key IS
 'Keys of members; of a value there is only its SHA-256 digest. Removing the owner removes the key.';
 COMMENT ON COLUMN @extschema@.apikey_key.digest IS

@@ -140,8 +140,7 @@ SELECT t.relation::regclass, t.condition
 FROM pg_extension x, unnest(x.extconfig, x.extcondition) AS t (relation, condition)
 WHERE x.extname = 'apikeys'
 ORDER BY t.relation::regclass::text COLLATE "C";
--- which nothing restarts along with a table
-SELECT pg_get_serial_sequence('apikey_key', 'key_id') IS NULL AS owned_by_none;
+SELECT pg_get_serial_sequence('apikey_key', 'key_id');
 
 -- Row-level security is on; nobody but the owner has a privilege on a whole
 -- table or the sequence, only SELECT on the views; views act for who asks.
