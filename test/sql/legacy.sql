@@ -98,7 +98,7 @@ SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid
 SET SESSION AUTHORIZATION regress_legacy_ann;
 SELECT apikey_create('native') AS native \gset
 RESET SESSION AUTHORIZATION;
-SELECT k.key_id > max(l.key_id) AS later
+SELECT k.key_id > max(l.key_id) AS later, pg_get_serial_sequence('apikey_key', 'key_id')
 FROM apikey_key k, apikey_legacy l WHERE k.org_id = 'legacy-one' AND l.org_id LIKE 'legacy-%' GROUP BY k.key_id;
 
 -- A hash index holds a hash of the digest only: where two are the same, each key
