@@ -1145,8 +1145,8 @@ BEGIN ATOMIC
 		UNION ALL
 		SELECT 'settings', s.name || ' is off' || s.whose
 		FROM setting s
-		WHERE s.name IN ('apikeys.seal_principal', 'apikeys.revoke_remote_apply')
-			AND CASE WHEN s.name LIKE 'apikeys.%' THEN NOT s.setting::boolean END
+		WHERE CASE WHEN s.name IN ('apikeys.seal_principal', 'apikeys.revoke_remote_apply')
+			THEN NOT s.setting::boolean END
 
 		-- Statements are logged, and parameters with them; or parameters with
 		-- errors; or plans, into which parameters have been put.

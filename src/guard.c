@@ -40,6 +40,7 @@ PG_FUNCTION_INFO_V1(apikey_guard_key);
 PG_FUNCTION_INFO_V1(apikey_announce_change);
 PG_FUNCTION_INFO_V1(apikey_carry_along);
 
+/* The last transaction here that took something away from a key. */
 static LocalTransactionId revoking_transaction = InvalidLocalTransactionId;
 
 /* The highest level that a role may create, and that it has itself. */

@@ -157,23 +157,37 @@ set_text(Datum *values, bool *nulls, int i, const text *value)
 	nulls[i] = value == NULL;
 }
 
-/* Type apikey_identity can be altered, unlike what functions return by OUT. */
-static TupleDesc
-identity_desc(FunctionCallInfo fcinfo)
+static bool
+is_identity(TupleDesc desc)
 {
 	const Oid	types[IDENTITY_COLUMNS] = {
 		TEXTOID, TEXTOID, apikey_catalog()->level_type, TEXTOID, TEXTOID,
 		BOOLOID, TIMESTAMPTZOID
 	};
-	bool		is_new = fcinfo->flinfo->fn_extra == NULL;
-	TupleDesc	desc = apikey_result_desc(fcinfo);
-	bool		fits = desc->natts == IDENTITY_COLUMNS;
 
-	for (int i = 0; is_new && fits && i < IDENTITY_COLUMNS; i++)
-		fits = TupleDescAttr(desc, i)->atttypid == types[i];
-	if (!fits)
+	if (desc->natts != IDENTITY_COLUMNS)
+		return false;
+	for (int i = 0; i < IDENTITY_COLUMNS; i++)
+		if (TupleDescAttr(desc, i)->atttypid != types[i])
+			return false;
+	return true;
+}
+
+/*
+ * The row type, looked at once for each call site: type apikey_identity can be
+ * altered, unlike what functions return by OUT.
+ */
+static TupleDesc
+identity_desc(FunctionCallInfo fcinfo)
+{
+	TupleDesc	desc = fcinfo->flinfo->fn_extra;
+
+	if (desc != NULL)
+		return desc;
+	desc = apikey_result_desc(fcinfo);
+	if (!is_identity(desc))
 	{
-		fcinfo->flinfo->fn_extra = NULL;
+		fcinfo->flinfo->fn_extra = NULL;	/* whoever asks again is told so */
 		apikey_not_as_installed("type", "apikey_identity");
 	}
 	return desc;
