@@ -22,14 +22,13 @@ as_root()
 	fi
 }
 
-# Everything that does not install runs by this. The lock of lock_server is not
-# passed on: what outlives the script must not hold it.
+# Everything that does not install packages runs by this.
 as_user()
 {
 	if [ "$(id -u)" = 0 ]; then
-		runuser -u "$run_user" -- "$@" 9<&-
+		runuser -u "$run_user" -- "$@"
 	else
-		"$@" 9<&-
+		"$@"
 	fi
 }
 
@@ -127,11 +126,8 @@ install_missing()
 		without_main_cluster as_root env DEBIAN_FRONTEND=noninteractive \
 			apt-get -qq -y --no-install-recommends install $packages >/dev/null
 	fi
-	pg_config=$(find_pg_config)
-	[ -n "$pg_config" ] || die "no PostgreSQL to build with was found"
-	bindir=$("$pg_config" --bindir)
-	pkglibdir=$("$pg_config" --pkglibdir)
-	export PATH=$PATH:$bindir
+	installed_pg_config=$(find_pg_config)
+	[ -n "$installed_pg_config" ] || die "no PostgreSQL to build with was found"
 }
 
 # ----- the private copy -----
@@ -173,11 +169,27 @@ copy_tree()
 	cd "$work/src"
 }
 
-# One run at a time, as all install into the same PostgreSQL.
-lock_server()
+# Copies the server's programs, libraries and data, so that the extension is
+# installed beside them and not into the machine's own server, which may be in
+# use. PostgreSQL finds its files by where its programs are, so the directories
+# keep their places under $work/server. What is only read is linked.
+copy_server()
 {
-	exec 9<"$pkglibdir"
-	flock --nonblock 9 || { say "waiting for another run to end"; flock 9; }
+	local what from to
+
+	for what in bindir pkglibdir sharedir includedir-server includedir libdir; do
+		from=$("$installed_pg_config" "--$what")
+		to=$work/server$from
+		[ ! -e "$to" ] || continue
+		as_user mkdir -p "${to%/*}"
+		case "$what" in
+			bindir | pkglibdir | sharedir) as_user cp -rL "$from" "$to" ;;
+			*) as_user ln -s "$from" "$to" ;;
+		esac
+	done
+	bindir=$work/server$("$installed_pg_config" --bindir)
+	pg_config=$bindir/pg_config
+	export PATH=$bindir:$PATH
 }
 
 build_and_install()
@@ -185,11 +197,7 @@ build_and_install()
 	local -a make=(make -s -C "$work/src" PG_CONFIG="$pg_config")
 
 	as_user "${make[@]}" -j "$(nproc)" WERROR="${WERROR:-}"
-	if [ -w "$pkglibdir" ]; then
-		"${make[@]}" install
-	else
-		as_root "${make[@]}" install
-	fi
+	as_user "${make[@]}" install
 }
 
 # ----- the throwaway server -----
@@ -235,6 +243,6 @@ set_up()
 	trap 'exit 143' TERM HUP
 	install_missing "$1"
 	make_work
-	lock_server
+	copy_server
 	copy_tree
 }
