@@ -4,21 +4,57 @@ EXTENSION = apikeys
 MODULE_big = apikeys
 PGFILEDESC = "apikeys - a product's API keys, kept in the database"
 
-DATA = sql/apikeys--*.sql
+# The version has one place, the control file.
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'$$/\1/p" $(srcdir)/apikeys.control)
+
+# The install script is put together from its parts, in this order.
+SQL_PARTS = \
+	begin \
+	values \
+	labels \
+	tables \
+	rules \
+	principal \
+	policies \
+	views \
+	usage \
+	keys \
+	application \
+	owner \
+	grants \
+	selfcheck \
+	end
+
+DATA_built = sql/apikeys--$(EXTVERSION).sql
 
 OBJS = \
 	src/apikeys.o \
 	src/cache.o \
+	src/carry.o \
 	src/catalog.o \
+	src/change.o \
 	src/check.o \
+	src/db_role.o \
 	src/digest.o \
+	src/grants.o \
 	src/guard.o \
+	src/identity.o \
+	src/label.o \
+	src/lookup.o \
 	src/manage.o \
 	src/members.o \
+	src/page.o \
 	src/principal.o \
+	src/revoke.o \
+	src/rights.o \
 	src/statement.o \
+	src/trigger.o \
 	src/usage.o \
+	src/usage_file.o \
 	src/usage_funcs.o \
+	src/usage_launcher.o \
+	src/usage_shmem.o \
+	src/usage_slots.o \
 	src/usage_worker.o \
 	src/value.o \
 	src/value_funcs.o \
@@ -31,6 +67,8 @@ REGRESS = \
 	create \
 	verify \
 	list \
+	page \
+	casts \
 	update \
 	delete \
 	legacy \
@@ -38,15 +76,22 @@ REGRESS = \
 	principal \
 	privileges \
 	errors \
+	messages \
 	limits \
 	usage \
 	selfcheck \
+	selfcheck_grants \
+	selfcheck_objects \
+	selfcheck_settings \
 	security_names \
 	security_seeing \
+	security_covert \
 	security_being \
+	security_sealing \
 	security_rights \
 	security_values \
-	security_now
+	security_now \
+	security_borrow
 
 ISOLATION = \
 	race_create \
@@ -70,9 +115,6 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-# The version has one place, the control file.
-EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'$$/\1/p" $(srcdir)/apikeys.control)
-
 PG_CPPFLAGS = -I$(srcdir)/src -DAPIKEYS_VERSION='"$(EXTVERSION)"'
 
 # The digest is OpenSSL's where the server has it.
@@ -91,3 +133,7 @@ include $(PGXS)
 
 # PGXS does not follow includes: any header changes every object.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h)
+
+sql/apikeys--$(EXTVERSION).sql: $(SQL_PARTS:%=$(srcdir)/sql/parts/%.sql)
+	mkdir -p sql
+	cat $^ >$@

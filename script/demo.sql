@@ -118,7 +118,8 @@ COMMIT;
 \set ECHO none
 
 \echo
-\echo 'Its last seven characters are its suffix. By it people find a key again.'
+\echo 'Its last seven characters are its suffix. By it people find a key again. It never expires,'
+\echo 'so its expiry is NULL.'
 \echo
 \set ECHO queries
 BEGIN;
@@ -132,7 +133,7 @@ COMMIT;
 \echo
 \set ECHO queries
 RESET ROLE;
-SELECT name, suffix, digest FROM apikey_key;
+SELECT name, suffix, digest FROM apikeys_private.apikey_key;
 SET ROLE app;
 \set ECHO none
 
@@ -315,7 +316,9 @@ SET ROLE sam;
 SELECT apikey_delete(:'suffix')\;\gset
 SET ROLE app;
 SELECT apikey_check_level(:'sams', 'standard');
+BEGIN;
 SELECT apikey_authenticate(:'sams');
+ROLLBACK;
 \set ECHO none
 \set ON_ERROR_STOP on
 
@@ -360,3 +363,7 @@ FROM (SELECT array_agg(key ORDER BY random()) AS made FROM sample) AS sample,
 		('a mistyped key', 100000, ARRAY[:'mistyped']),
 		('a deleted key', 100000, ARRAY[:'sams']))
 	AS trial (what, times, keys);
+
+-- Who keeps the server finds the keys of the story, and no samples.
+RESET ROLE;
+DELETE FROM apikeys_private.apikey_key WHERE name = 'sample';

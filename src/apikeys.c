@@ -20,6 +20,7 @@ PG_FUNCTION_INFO_V1(apikey_library_version);
 char	   *apikey_prefix = NULL;
 bool		apikey_revoke_remote_apply = true;
 bool		apikey_seal_principal = true;
+bool		apikey_session_principal = false;
 
 static bool
 check_prefix(char **newval, void **extra pg_attribute_unused(),
@@ -53,6 +54,12 @@ _PG_init(void)
 							 &apikey_seal_principal, true,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("apikeys.session_principal",
+							 "Allows a principal that lasts for the session.",
+							 "Without it only superusers may pass session => true. Behind a connection pooler such a principal is that of the next client too.",
+							 &apikey_session_principal, false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	/* what takes a restart can be defined while the server starts only */
 	DefineCustomIntVariable("apikeys.usage_max_keys",
 							"Keys whose usage can be counted between two flushes.",
@@ -70,8 +77,15 @@ _PG_init(void)
 	apikey_principal_init();
 	MarkGUCPrefixReserved("apikeys");
 	apikey_catalog_init();
-	apikey_guard_init();
-	usage_init();
+	apikey_change_init();
+	apikey_lookup_init();
+	/* while pg_upgrade is at it, nobody shall write */
+	if (process_shared_preload_libraries_in_progress && usage_max_keys > 0 &&
+		!IsBinaryUpgrade)
+	{
+		usage_shmem_init();
+		usage_register_launcher();
+	}
 }
 
 /*

@@ -2,10 +2,19 @@
  * apikeys.h
  *		What the files of the extension share.
  *
- * The direction of calls: SQL-callable functions (verify.c, manage.c,
- * members.c, value_funcs.c, principal.c) call the rules (guard.c), the rules
- * call the tables (catalog.c, statement.c), the tables call the value format
- * (value.c), which calls nobody.
+ * The direction of calls: each of these calls those below it, never back.
+ *
+ *	verify.c, manage.c, members.c, page.c, usage_funcs.c	(functions)
+ *	guard.c, carry.c					(triggers; and db_role.c for guard.c)
+ *	principal.c, revoke.c				(who acts; who must not be in the way)
+ *	identity.c, rights.c, check.c		(what a key, a role, an argument is)
+ *	lookup.c, statement.c				(rows read, rows changed)
+ *	change.c, cache.c					(what is kept of keys, and until when)
+ *	trigger.c, catalog.c				(what a trigger has, where tables are)
+ *
+ * Beside them stand value_funcs.c, value.c and digest.c (the format of values),
+ * usage.c and the other files of usage (see usage_internal.h), and label.c and
+ * grants.c, which need little of the others.
  */
 #ifndef APIKEYS_H
 #define APIKEYS_H
@@ -13,9 +22,17 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "utils/relcache.h"
 
 #include "compat.h"
+#include "status.h"
 #include "value.h"
+
+/* The schema of the tables, which has the same name everywhere. */
+#define APIKEYS_PRIVATE "apikeys_private"
+
+/* The bytes of an identifier of an organization or user, at most. */
+#define APIKEY_ID_MAX 128
 
 /* Arguments of a function that has none. */
 #define APIKEY_NO_ARGS FunctionCallInfo fcinfo pg_attribute_unused()
@@ -55,50 +72,25 @@ typedef enum ApikeyIndex
 	INDEX_MEMBER,				/* org_id, user_id */
 	INDEX_MEMBER_DB_ROLE,		/* db_role */
 	INDEX_KEY,					/* digest */
+	INDEX_KEY_ID,				/* key_id */
 	INDEX_KEY_SUFFIX,			/* org_id, suffix */
+	INDEX_KEY_OWNER,			/* org_id, owner_id, suffix */
+	INDEX_KEY_CREATED,			/* org_id, created_at, suffix */
+	INDEX_KEY_NAME,				/* org_id, name, suffix */
 	INDEX_LEGACY,				/* digest */
+	INDEX_LEGACY_ID,			/* key_id */
 	INDEX_LEGACY_ORG,			/* org_id */
 	INDEX_CAPABILITY,			/* capability */
 	INDEX_USAGE					/* key_id */
 } ApikeyIndex;
 #define NUM_INDEXES (INDEX_USAGE + 1)
 
-/*
- * Attribute numbers, in the order of the install script; catalog.c checks
- * them against the tables.
- */
-#define Anum_org_org_id			1
-#define Anum_org_name			2
-#define Anum_org_plan			3
-#define Anum_member_org_id		1
-#define Anum_member_user_id		2
-#define Anum_member_email		3
-#define Anum_member_role		4
-#define Anum_member_db_role		5
-#define Anum_key_key_id			1
-#define Anum_key_org_id			2
-#define Anum_key_owner_id		3
-#define Anum_key_name			4
-#define Anum_key_level			5
-#define Anum_key_digest			6
-#define Anum_key_suffix			7
-#define Anum_key_created_at		8
-#define Anum_key_expires_at		9
-#define Anum_legacy_org_id		1
-#define Anum_legacy_key_id		2
-#define Anum_legacy_digest		3
-#define Anum_legacy_created_at	4
-#define Anum_capability_capability	1
-#define Anum_capability_level	2
-#define Anum_usage_key_id		1
-#define Anum_usage_last_used_at 2
-#define Anum_usage_uses			4
-
 /* What this backend knows of the extension's objects; see catalog.c. */
 typedef struct ApikeyCatalog
 {
 	Oid			owner;			/* of the tables */
 	Oid			namespace;
+	Oid			private_namespace;
 	Oid			tables[NUM_TABLES];
 	Oid			change;			/* stands for a change of any key */
 	Oid			indexes[NUM_INDEXES];
@@ -108,7 +100,7 @@ typedef struct ApikeyCatalog
 	Oid			level_type;
 	Oid			role_type;
 	Oid			plan_type;
-	bool		changes_are_announced;	/* by guard.c's triggers */
+	bool		changes_are_announced;	/* by change.c's triggers */
 } ApikeyCatalog;
 
 /* All that a decision about a level needs. */
@@ -137,6 +129,7 @@ typedef struct ApikeyMember
 	text	   *user_id;
 	text	   *email;
 	ApikeyRole	role;
+	Oid			db_role;		/* InvalidOid if none */
 } ApikeyMember;
 
 /* What has been written of a key's usage; zeroes for never. */
@@ -146,18 +139,14 @@ typedef struct ApikeyUse
 	int64		uses;
 } ApikeyUse;
 
-typedef enum ApikeyStatus
-{
-	STATUS_MALFORMED,
-	STATUS_UNKNOWN,
-	STATUS_EXPIRED,
-	STATUS_ACTIVE
-} ApikeyStatus;
+/* A look at the uses of many keys; see lookup.c. */
+typedef struct ApikeyUses ApikeyUses;
 
 /* On whose behalf the session acts, and what the tables say of it now. */
 typedef struct ApikeyActor
 {
 	bool		is_key;
+	bool		by_role;		/* a member, by database role */
 	ApikeyLevel level;			/* of the key, or that the role has */
 	ApikeyRole	role;			/* ROLE_NONE for a key */
 	text	   *org_id;
@@ -188,25 +177,47 @@ typedef enum ApikeyStatement
 	STATEMENT_SAVE_ORG,
 	STATEMENT_DELETE_ORG,
 	STATEMENT_SAVE_MEMBER,
+	STATEMENT_SET_DB_ROLE,
 	STATEMENT_DELETE_MEMBER,
 	STATEMENT_DELETE_MEMBERS_OF,
 	STATEMENT_MOVE_MEMBERS,
 	STATEMENT_WRITE_USAGE,
-	STATEMENT_SWEEP_USAGE
+	STATEMENT_SWEEP_USAGE,
+	STATEMENT_FIND_ORG,
+	STATEMENT_FIND_ORG_AND_ALL,
+	STATEMENT_FIND_MEMBER,
+	STATEMENT_FIND_MEMBER_AND_KEYS,
+	STATEMENT_FIND_KEYS_OF,
+	STATEMENT_FIND_KEY,
+	STATEMENT_FIND_LEGACY
 } ApikeyStatement;
-#define NUM_STATEMENTS (STATEMENT_SWEEP_USAGE + 1)
+#define NUM_STATEMENTS (STATEMENT_FIND_LEGACY + 1)
 
 /* The caller's identity while the owner's is borrowed. */
 typedef struct ApikeyBorrow
 {
 	Oid			user;
 	int			sec_context;
+	int			nest_level;		/* of settings */
 } ApikeyBorrow;
+
+/* What takes something away, and what may be in its way: see revoke.c. */
+typedef struct ApikeyRevocation
+{
+	uint64		(*run) (void *arg);
+	void	   *arg;
+	ApikeyStatement find;		/* the rows that it may have to wait for */
+	Datum	   *find_args;
+	bool		updates;		/* rows stay, with the key that they have */
+	const ApikeyActor *actor;	/* NULL for the application */
+	bool		own;			/* is it about keys of the actor? */
+} ApikeyRevocation;
 
 /* in apikeys.c */
 extern char *apikey_prefix;
 extern bool apikey_revoke_remote_apply;
 extern bool apikey_seal_principal;
+extern bool apikey_session_principal;
 
 /* in cache.c */
 extern uint32 apikey_cache_generation(void);
@@ -219,26 +230,45 @@ extern void apikey_cache_store(const uint8 *digest, const ApikeyGrant *grant,
 /* in catalog.c */
 extern void apikey_catalog_init(void);
 extern const ApikeyCatalog *apikey_catalog(void);
+extern void apikey_open(ApikeyIndex which, Relation *table, Relation *index);
+extern bool apikey_stands_for_keys(Oid relid);
 pg_noreturn extern void apikey_not_as_installed(const char *what,
 												const char *name);
 extern ApikeyLevel apikey_level_of_oid(Oid oid);
 extern ApikeyRole apikey_role_of_oid(Oid oid);
 extern Oid	apikey_schema_of_extension(const char *name);
+
+/* in lookup.c */
+extern void apikey_lookup_init(void);
+extern void apikey_read_key(ApikeyShape shape, TupleTableSlot *slot,
+							ApikeyKey *key);
+extern void apikey_keep_key(ApikeyKey *key);
 extern bool apikey_find_grant(ApikeyShape shape, const uint8 *digest,
 							  ApikeyGrant *grant, bool *from_cache);
 extern bool apikey_find_key(ApikeyShape shape, const uint8 *digest,
 							ApikeyKey *key);
+extern bool apikey_find_key_by_id(ApikeyShape shape, int64 key_id,
+								  ApikeyKey *key);
 extern bool apikey_find_member(Datum org_id, Datum user_id,
 							   ApikeyMember *member);
 extern bool apikey_find_member_of_role(Oid db_role, ApikeyMember *member);
 extern bool apikey_org_exists(Datum org_id);
 extern bool apikey_find_capability(Datum capability, ApikeyLevel *level);
-extern bool apikey_find_listed(Datum org_id, Datum suffix, int64 *key_id,
-							   Datum *owner_id);
-extern bool apikey_find_legacy_id(Datum org_id, int64 *key_id);
+extern bool apikey_find_key_of_org(Datum org_id, Datum suffix, int64 *key_id);
+extern bool apikey_find_key_of_member(Datum org_id, Datum user_id,
+									  Datum suffix, int64 *key_id);
+extern bool apikey_find_legacy_key(Datum org_id, ApikeyKey *key);
 extern bool apikey_find_use(int64 key_id, ApikeyUse *use);
+extern ApikeyUses *apikey_begin_uses(void);
+extern TimestampTz apikey_written_use(ApikeyUses *uses, int64 key_id);
+extern void apikey_end_uses(ApikeyUses *uses);
+
+/* in change.c */
+extern void apikey_change_init(void);
+extern void apikey_accept_changes(void);
 
 /* in check.c */
+pg_noreturn extern void apikey_null_argument(const char *name);
 extern void apikey_require_argument(FunctionCallInfo fcinfo, int n);
 extern void apikey_require_arguments(FunctionCallInfo fcinfo);
 extern void apikey_check_id(Datum id);
@@ -248,19 +278,41 @@ extern void apikey_check_expiry(TimestampTz expires_at);
 pg_noreturn extern void apikey_no_such(const char *what);
 extern bool apikey_text_equal(const text *a, const text *b);
 
-/* in guard.c */
-extern void apikey_guard_init(void);
-extern ApikeyLevel apikey_level_of_role(ApikeyRole role);
-extern const char *apikey_levels_hint(ApikeyRole role);
-extern bool apikey_manages_keys(const ApikeyActor *actor);
-extern bool apikey_manages_all(const ApikeyActor *actor);
+/* in db_role.c */
+extern bool apikey_can_be_application(Oid role);
+
+/* in identity.c */
+extern const char *apikey_status_name(ApikeyStatus status);
+extern ApikeyStatus apikey_status_of(const ApikeyGrant *grant);
+extern ApikeyStatus apikey_find_active(ApikeyShape shape, const uint8 *digest,
+									   ApikeyKey *key);
+extern ApikeyStatus apikey_find_active_by_id(ApikeyShape shape, int64 key_id,
+											 ApikeyKey *key);
+extern ApikeyLevel apikey_required_level(Datum capability);
+extern TupleDesc apikey_result_desc(FunctionCallInfo fcinfo);
+extern void apikey_set_text(Datum *values, bool *nulls, int i,
+							const text *value);
+extern void apikey_set_expiry(Datum *values, bool *nulls, int i,
+							  const ApikeyGrant *grant);
+extern Datum apikey_identity_datum(FunctionCallInfo fcinfo,
+								   const ApikeyKey *key);
 
 /* in principal.c */
 extern void apikey_principal_init(void);
 extern bool apikey_actor(ApikeyActor *actor);
 extern uint64 apikey_principal_changes(void);
 
+/* in revoke.c */
+extern uint64 apikey_revoke(const ApikeyRevocation *revocation);
+
+/* in rights.c */
+extern ApikeyLevel apikey_level_of_role(ApikeyRole role);
+extern const char *apikey_levels_hint(ApikeyRole role);
+extern bool apikey_manages_keys(const ApikeyActor *actor);
+extern bool apikey_manages_all(const ApikeyActor *actor);
+
 /* in statement.c */
+extern void apikey_hold_extension(void);
 extern void apikey_borrow_owner(ApikeyBorrow *borrow);
 extern void apikey_return_owner(const ApikeyBorrow *borrow);
 extern uint64 apikey_execute(ApikeyStatement which, Datum *args,
@@ -274,18 +326,11 @@ extern void apikey_count_use(const ApikeyGrant *grant, bool from_cache);
 extern void apikey_count_refusal(ApikeyStatus status);
 
 /* in usage_funcs.c */
-extern void apikey_require_usage(void);
+extern bool apikey_find_usage(int64 key_id, ApikeyUse *use);
+extern TimestampTz apikey_last_use(ApikeyUses *uses, int64 key_id);
 
 /* in value_funcs.c */
 extern bool apikey_may_be_key(Datum value);
 extern ApikeyShape apikey_shape_of_datum(Datum value, uint8 *digest);
-
-/* in verify.c */
-extern ApikeyStatus apikey_find_active(ApikeyShape shape, const uint8 *digest,
-									   ApikeyKey *key);
-extern ApikeyLevel apikey_required_level(Datum capability);
-extern TupleDesc apikey_result_desc(FunctionCallInfo fcinfo);
-extern Datum apikey_identity_datum(FunctionCallInfo fcinfo,
-								   const ApikeyKey *key);
 
 #endif							/* APIKEYS_H */

@@ -7,24 +7,8 @@
  * only what a decision about a level needs, only keys that exist, and nothing
  * that a transaction has yet to commit.
  *
- * A hit must never be a yes to a key that was deleted, lowered or expired by
- * a transaction that is visible to us.  That rests on this order:
- *
- *	(1) whoever changes a key marks its tuple (xmax);
- *	(2) then, before it can commit, sends a relcache invalidation that says
- *		so, by hand and at once (guard.c), through WAL to standbys too;
- *	(3) only then does its commit become visible.
- *
- *	A verification accepts pending invalidations, then looks here.  What it
- *	finds was stored either before (2) was sent, and then it has just been
- *	dropped, or after; but whoever reads the tuple after (2), hence after (1),
- *	finds it marked, and catalog.c does not store what is marked.  Finally, a
- *	tuple read before and stored after an invalidation was accepted is told
- *	by the generation, which every invalidation raises.
- *
- * That PostgreSQL sends the same invalidation again after the commit is
- * welcome, but would not be enough: between (3) and that message there would
- * be a moment of wrong answers.
+ * When what is here must go, and why a hit is never a yes to a key that was
+ * deleted before: see change.c.
  */
 #include "postgres.h"
 

@@ -8,7 +8,10 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "catalog/pg_proc.h"
+#include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "apikeys.h"
@@ -16,7 +19,6 @@
 PG_FUNCTION_INFO_V1(apikey_is_id);
 PG_FUNCTION_INFO_V1(apikey_is_name);
 
-#define ID_MAX_BYTES	128
 #define NAME_MAX_CHARS	100
 
 /* Encodings whose bytes from 0x80 to 0x9F are control characters. */
@@ -58,7 +60,7 @@ is_id(Datum id)
 	text	   *value;
 	int			len;
 
-	if (toast_raw_datum_size(id) > ID_MAX_BYTES + VARHDRSZ)
+	if (toast_raw_datum_size(id) > APIKEY_ID_MAX + VARHDRSZ)
 		return false;
 	value = DatumGetTextPP(id);
 	len = VARSIZE_ANY_EXHDR(value);
@@ -107,7 +109,7 @@ apikey_check_id(Datum id)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid organization or user identifier"),
 				 errdetail("An identifier has 1 to %d bytes and no control characters.",
-						   ID_MAX_BYTES)));
+						   APIKEY_ID_MAX)));
 }
 
 void
@@ -130,14 +132,44 @@ apikey_check_expiry(TimestampTz expires_at)
 				 errmsg("the expiry must be in the future")));
 }
 
+/* An argument's name, by its number from 0; NULL if it has none. */
+static const char *
+argument_name(FunctionCallInfo fcinfo, int n)
+{
+	Datum		oid = ObjectIdGetDatum(fcinfo->flinfo->fn_oid);
+	HeapTuple	function = SearchSysCache1(PROCOID, oid);
+	Oid		   *types;
+	char	  **names = NULL;
+	char	   *modes;
+
+	/* the extension may have been dropped meanwhile */
+	if (!HeapTupleIsValid(function))
+		return NULL;
+	/* what goes in comes first in all of our functions */
+	if (n >= get_func_arg_info(function, &types, &names, &modes))
+		names = NULL;
+	ReleaseSysCache(function);
+	return names != NULL ? names[n] : NULL;
+}
+
+void
+apikey_null_argument(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("argument \"%s\" must not be null", name)));
+}
+
 /* The argument of this number, from 0, must not be NULL. */
 void
 apikey_require_argument(FunctionCallInfo fcinfo, int n)
 {
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument %d must not be null", n + 1)));
+	const char *name;
+
+	if (!PG_ARGISNULL(n))
+		return;
+	name = argument_name(fcinfo, n);
+	apikey_null_argument(name != NULL ? name : psprintf("$%d", n + 1));
 }
 
 void

@@ -25,11 +25,30 @@
 /* The local transaction id moved into a struct, and processes have numbers of
  * their own, since 17. */
 #if PG_VERSION_NUM >= 170000
-#define APIKEY_MY_LXID (MyProc->vxid.lxid)
+#define APIKEY_LXID_OF(proc) ((proc)->vxid.lxid)
 #define APIKEY_MY_PROC_NUMBER MyProcNumber
 #else
-#define APIKEY_MY_LXID (MyProc->lxid)
+#define APIKEY_LXID_OF(proc) ((proc)->lxid)
 #define APIKEY_MY_PROC_NUMBER (MyProc->pgprocno)
+#endif
+
+#define APIKEY_MY_LXID APIKEY_LXID_OF(MyProc)
+
+/* Privileges of all kinds of objects are asked by one function since 16. */
+#if PG_VERSION_NUM >= 160000
+#define apikey_may_execute(function, role) \
+	(object_aclcheck(ProcedureRelationId, (function), (role), \
+					 ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define apikey_may_execute(function, role) \
+	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
+/* A process tells that it is a client's since 18, before that it is not. */
+#if PG_VERSION_NUM >= 180000
+#define APIKEY_IS_SESSION(proc) ((proc)->isRegularBackend)
+#else
+#define APIKEY_IS_SESSION(proc) (!(proc)->isBackgroundWorker)
 #endif
 
 /* Functions that do not return are marked by this since 18. */

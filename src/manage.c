@@ -6,9 +6,11 @@
  * statements as the owner.  The rows of organization and member are locked
  * before those of keys, as by a removal of the member.  That a level is allowed
  * is the business of the trigger in guard.c, which holds for plain DML as well.
+ * What deletes keys waits for nobody who would hold that up: see revoke.c.
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -31,11 +33,13 @@ PG_FUNCTION_INFO_V1(apikey_delete_legacy);
 #define MAX_DRAWS 100
 
 /*
- * The principal, which must be a member that may have keys.
+ * The principal, which must be a member that may have keys.  From here on, all
+ * is of one extension: the keys that are looked up and those that are changed.
  */
 static void
-require_member(ApikeyActor *actor)
+require_member(ApikeyActor *actor, bool creates)
 {
+	apikey_hold_extension();
 	if (!apikey_actor(actor))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -45,23 +49,22 @@ require_member(ApikeyActor *actor)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("a key may not manage keys"),
-				 errhint("It may create no keys.")));
+				 creates ? errhint("It may create no keys.") : 0));
 	if (!apikey_manages_keys(actor))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"guest\" may not manage keys"),
-				 errhint("It may create no keys.")));
+				 creates ? errhint("It may create no keys.") : 0));
 }
 
 static void
 require_admin(ApikeyActor *actor)
 {
-	require_member(actor);
+	require_member(actor, false);
 	if (!apikey_manages_all(actor))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only an admin may do this"),
-				 errhint("%s", apikey_levels_hint(actor->role))));
+				 errmsg("only an admin may do this")));
 }
 
 /* Missing and forbidden look the same. */
@@ -71,6 +74,42 @@ no_such_key(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_NO_DATA_FOUND),
 			 errmsg("you have no such key")));
+}
+
+/*
+ * The same for what is no suffix, but a whole value, or in lower case.  It is
+ * not repeated.
+ */
+static void
+require_suffix(Datum suffix)
+{
+	static const char letters[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+	if (toast_raw_datum_size(suffix) != APIKEY_SUFFIX_LEN + VARHDRSZ ||
+		strspn(TextDatumGetCString(suffix), letters) != APIKEY_SUFFIX_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("you have no such key"),
+				 errhint("A key is named by its suffix, the last %d characters of its value, in upper case.",
+						 APIKEY_SUFFIX_LEN)));
+}
+
+/*
+ * The id of a key by its suffix: of the member's own, or of any in the
+ * organization.
+ */
+static Datum
+key_id_of(const ApikeyActor *actor, Datum suffix, bool any_owner)
+{
+	Datum		org_id = PointerGetDatum(actor->org_id);
+	int64		key_id;
+
+	require_suffix(suffix);
+	if (any_owner ? !apikey_find_key_of_org(org_id, suffix, &key_id) :
+		!apikey_find_key_of_member(org_id, PointerGetDatum(actor->user_id),
+								   suffix, &key_id))
+		no_such_key();
+	return Int64GetDatum(key_id);
 }
 
 /*
@@ -120,7 +159,7 @@ apikey_create(PG_FUNCTION_ARGS)
 {
 	ApikeyActor actor;
 
-	require_member(&actor);
+	require_member(&actor, true);
 	apikey_require_arguments(fcinfo);
 	apikey_check_name(PG_GETARG_DATUM(0));
 	apikey_check_expiry(PG_GETARG_TIMESTAMPTZ(2));
@@ -139,26 +178,27 @@ apikey_update(PG_FUNCTION_ARGS)
 	Datum		args[6];
 	char		nulls[6];
 
-	require_member(&actor);
+	require_member(&actor, false);
 	apikey_require_argument(fcinfo, 0);
 	if (!PG_ARGISNULL(1))
 		apikey_check_name(PG_GETARG_DATUM(1));
 	if (!PG_ARGISNULL(3))
 		apikey_check_expiry(PG_GETARG_TIMESTAMPTZ(3));
 
-	args[0] = PointerGetDatum(actor.org_id);
-	args[1] = PointerGetDatum(actor.user_id);
+	args[0] = key_id_of(&actor, PG_GETARG_DATUM(0), false);
+	args[1] = PointerGetDatum(actor.org_id);
+	args[2] = PointerGetDatum(actor.user_id);
 	memset(nulls, ' ', sizeof(nulls));
-	for (int i = 0; i < 4; i++)
+	for (int i = 1; i < 4; i++)
 	{
 		args[i + 2] = PG_GETARG_DATUM(i);
 		nulls[i + 2] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 	if (!PG_ARGISNULL(2))
 	{
-		if (apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args, NULL) == 0)
+		if (apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args + 1, NULL) == 0)
 			no_such_key();
-		require_member(&actor); /* what it is now, having waited */
+		require_member(&actor, false);	/* what it is now, having waited */
 	}
 	if (apikey_run(STATEMENT_UPDATE_KEY, args, nulls) == 0)
 		no_such_key();
@@ -179,7 +219,7 @@ apikey_rotate(PG_FUNCTION_ARGS)
 	Datum		level;
 	Datum		expires_at;
 
-	require_member(&actor);
+	require_member(&actor, false);
 	apikey_require_arguments(fcinfo);
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1),
 										 IntervalPGetDatum(&zero))))
@@ -187,11 +227,11 @@ apikey_rotate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the overlap must not be negative")));
 
-	args[0] = PointerGetDatum(actor.org_id);
-	args[1] = PointerGetDatum(actor.user_id);
-	args[2] = PG_GETARG_DATUM(0);
+	args[0] = key_id_of(&actor, PG_GETARG_DATUM(0), false);
+	args[1] = PointerGetDatum(actor.org_id);
+	args[2] = PointerGetDatum(actor.user_id);
 	args[3] = PG_GETARG_DATUM(1);
-	apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args, NULL);
+	apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args + 1, NULL);
 	apikey_borrow_owner(&borrow);
 	if (apikey_execute(STATEMENT_LOCK_KEY, args, NULL) == 0)
 		no_such_key();
@@ -207,6 +247,39 @@ apikey_rotate(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(insert_key(&actor, name, level, expires_at));
 }
 
+/* A statement that deletes keys, and its arguments. */
+typedef struct Deletion
+{
+	ApikeyStatement statement;
+	Datum	   *args;
+} Deletion;
+
+static uint64
+run_deletion(void *arg)
+{
+	Deletion   *deletion = arg;
+
+	return apikey_run(deletion->statement, deletion->args, NULL);
+}
+
+/* Delete keys, one's own or not; returns how many. */
+static uint64
+delete_keys(const ApikeyActor *actor, bool own, ApikeyStatement statement,
+			Datum *args, ApikeyStatement find)
+{
+	Deletion	deletion = {statement, args};
+	ApikeyRevocation revocation = {
+		.run = run_deletion,
+		.arg = &deletion,
+		.find = find,
+		.find_args = args,
+		.actor = actor,
+		.own = own
+	};
+
+	return apikey_revoke(&revocation);
+}
+
 /*
  * apikey_delete(suffix text) returns void
  */
@@ -215,14 +288,20 @@ apikey_delete(PG_FUNCTION_ARGS)
 {
 	ApikeyActor actor;
 	Datum		args[4];
+	int64		key_id;
+	bool		own;
 
-	require_member(&actor);
+	require_member(&actor, false);
 	apikey_require_arguments(fcinfo);
-	args[0] = PointerGetDatum(actor.org_id);
-	args[1] = PointerGetDatum(actor.user_id);
-	args[2] = PG_GETARG_DATUM(0);
+	args[0] = key_id_of(&actor, PG_GETARG_DATUM(0), apikey_manages_all(&actor));
+	own = apikey_find_key_of_member(PointerGetDatum(actor.org_id),
+									PointerGetDatum(actor.user_id),
+									PG_GETARG_DATUM(0), &key_id);
+	args[1] = PointerGetDatum(actor.org_id);
+	args[2] = PointerGetDatum(actor.user_id);
 	args[3] = BoolGetDatum(apikey_manages_all(&actor));
-	if (apikey_run(STATEMENT_DELETE_KEY, args, NULL) == 0)
+	if (delete_keys(&actor, own, STATEMENT_DELETE_KEY, args,
+					STATEMENT_FIND_KEY) == 0)
 		no_such_key();
 	PG_RETURN_VOID();
 }
@@ -243,7 +322,11 @@ apikey_delete_all(PG_FUNCTION_ARGS)
 	args[1] = PG_GETARG_DATUM(0);
 	if (!apikey_find_member(args[0], args[1], &member))
 		apikey_no_such("member");
-	PG_RETURN_INT64(apikey_run(STATEMENT_DELETE_KEYS_OF, args, NULL));
+	PG_RETURN_INT64(delete_keys(&actor,
+								apikey_text_equal(actor.user_id,
+												  PG_GETARG_TEXT_PP(0)),
+								STATEMENT_DELETE_KEYS_OF, args,
+								STATEMENT_FIND_KEYS_OF));
 }
 
 /*
@@ -257,7 +340,8 @@ apikey_delete_legacy(APIKEY_NO_ARGS)
 
 	require_admin(&actor);
 	org_id = PointerGetDatum(actor.org_id);
-	if (apikey_run(STATEMENT_DELETE_LEGACY, &org_id, NULL) == 0)
+	if (delete_keys(&actor, false, STATEMENT_DELETE_LEGACY, &org_id,
+					STATEMENT_FIND_LEGACY) == 0)
 		no_such_key();
 	PG_RETURN_VOID();
 }

@@ -1,21 +1,12 @@
 /*
  * members.c
  *		What the application and the DBA do: organizations, members, legacy
- *		keys, and granting the application its functions.
+ *		keys.
  *
  * All of it runs as the owner of the tables; who may call what is settled by
  * EXECUTE.
  */
 #include "postgres.h"
-
-#include "catalog/pg_authid.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include "apikeys.h"
 
@@ -24,8 +15,6 @@ PG_FUNCTION_INFO_V1(apikey_remove_org);
 PG_FUNCTION_INFO_V1(apikey_save_member);
 PG_FUNCTION_INFO_V1(apikey_remove_member);
 PG_FUNCTION_INFO_V1(apikey_import_legacy);
-PG_FUNCTION_INFO_V1(apikey_grant_application);
-PG_FUNCTION_INFO_V1(apikey_revoke_foreign_grants);
 
 #define MAX_ARGUMENTS 5
 
@@ -51,23 +40,57 @@ id_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * apikey_save_org(org_id text, name text, plan apikey_plan) returns void
- *
+ * What the application does to an organization or member: it waits for nobody
+ * who would hold that up (see revoke.c).
+ */
+static uint64
+run_revocation(uint64 (*run) (void *arg), void *arg, ApikeyStatement find,
+			   Datum *find_args, bool updates)
+{
+	ApikeyRevocation revocation = {
+		.run = run,
+		.arg = arg,
+		.find = find,
+		.find_args = find_args,
+		.updates = updates
+	};
+
+	return apikey_revoke(&revocation);
+}
+
+/*
  * The row is locked first: what "stays as it was" must not come from a row that
  * somebody is removing, or a new organization would have the plan of the old.
+ */
+static uint64
+save_org(void *arg)
+{
+	FunctionCallInfo fcinfo = arg;
+	Datum		args[MAX_ARGUMENTS];
+	char		nulls[MAX_ARGUMENTS];
+
+	copy_arguments(fcinfo, args, nulls);
+	if (apikey_run(STATEMENT_LOCK_ORG_TO_SAVE, args, NULL) == 0)
+		apikey_require_argument(fcinfo, 1);
+	return apikey_run(STATEMENT_SAVE_ORG, args, nulls);
+}
+
+/*
+ * apikey_save_org(org_id text, name text, plan apikey_plan) returns void
  */
 Datum
 apikey_save_org(PG_FUNCTION_ARGS)
 {
 	Datum		org_id = id_argument(fcinfo, 0);
-	Datum		args[MAX_ARGUMENTS];
-	char		nulls[MAX_ARGUMENTS];
 
-	copy_arguments(fcinfo, args, nulls);
-	if (apikey_run(STATEMENT_LOCK_ORG_TO_SAVE, &org_id, NULL) == 0)
-		apikey_require_argument(fcinfo, 1);
-	apikey_run(STATEMENT_SAVE_ORG, args, nulls);
+	run_revocation(save_org, fcinfo, STATEMENT_FIND_ORG, &org_id, true);
 	PG_RETURN_VOID();
+}
+
+static uint64
+remove_org(void *args)
+{
+	return apikey_run(STATEMENT_DELETE_ORG, args, NULL);
 }
 
 /*
@@ -80,27 +103,26 @@ apikey_remove_org(PG_FUNCTION_ARGS)
 
 	apikey_require_arguments(fcinfo);
 	org_id = PG_GETARG_DATUM(0);
-	if (apikey_run(STATEMENT_DELETE_ORG, &org_id, NULL) == 0)
+	if (run_revocation(remove_org, &org_id, STATEMENT_FIND_ORG_AND_ALL,
+					   &org_id, false) == 0)
 		apikey_no_such("organization");
 	PG_RETURN_VOID();
 }
 
 /*
- * apikey_save_member(org_id text, user_id text, email text,
- * role apikey_role, db_role name) returns void
- *
  * Locked first for the same reason, lest a removed admin come back as one; the
- * organization before the member, as everywhere.
+ * organization before the member, as everywhere.  The database role is set by a
+ * statement of its own, and only if it is given: setting it, to the same name
+ * too, takes the role that has the name now.
  */
-Datum
-apikey_save_member(PG_FUNCTION_ARGS)
+static uint64
+save_member(void *arg)
 {
+	FunctionCallInfo fcinfo = arg;
 	Datum		args[MAX_ARGUMENTS];
 	char		nulls[MAX_ARGUMENTS];
 	bool		org_exists;
 
-	(void) id_argument(fcinfo, 0);
-	(void) id_argument(fcinfo, 1);
 	copy_arguments(fcinfo, args, nulls);
 	org_exists = apikey_run(STATEMENT_LOCK_ORG, args, NULL) > 0;
 	if (apikey_run(STATEMENT_LOCK_MEMBER_TO_SAVE, args, NULL) == 0)
@@ -108,7 +130,33 @@ apikey_save_member(PG_FUNCTION_ARGS)
 	if (!org_exists)
 		apikey_no_such("organization");
 	apikey_run(STATEMENT_SAVE_MEMBER, args, nulls);
+	if (!PG_ARGISNULL(4))
+	{
+		args[2] = PG_GETARG_DATUM(4);
+		apikey_run(STATEMENT_SET_DB_ROLE, args, NULL);
+	}
+	return 1;
+}
+
+/*
+ * apikey_save_member(org_id text, user_id text, email text,
+ * role apikey_role, db_role name) returns void
+ */
+Datum
+apikey_save_member(PG_FUNCTION_ARGS)
+{
+	Datum		args[2];
+
+	args[0] = id_argument(fcinfo, 0);
+	args[1] = id_argument(fcinfo, 1);
+	run_revocation(save_member, fcinfo, STATEMENT_FIND_MEMBER, args, true);
 	PG_RETURN_VOID();
+}
+
+static uint64
+remove_member(void *args)
+{
+	return apikey_run(STATEMENT_DELETE_MEMBER, args, NULL);
 }
 
 /*
@@ -122,7 +170,8 @@ apikey_remove_member(PG_FUNCTION_ARGS)
 	apikey_require_arguments(fcinfo);
 	args[0] = PG_GETARG_DATUM(0);
 	args[1] = PG_GETARG_DATUM(1);
-	if (apikey_run(STATEMENT_DELETE_MEMBER, args, NULL) == 0)
+	if (run_revocation(remove_member, args,
+					   STATEMENT_FIND_MEMBER_AND_KEYS, args, false) == 0)
 		apikey_no_such("member");
 	PG_RETURN_VOID();
 }
@@ -167,85 +216,4 @@ apikey_import_legacy(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("the organization has a legacy key already, or the key is in use")));
 	PG_RETURN_VOID();
-}
-
-/* What an application may call, beyond what everybody may. */
-static const char *const application_functions[] = {
-	"apikey_verify(text)",
-	"apikey_check_level(text, %1$s.apikey_level)",
-	"apikey_check(text, text)",
-	"apikey_me(text)",
-	"apikey_inspect(text)",
-	"apikey_act_as(text, text, boolean)",
-	"apikey_authenticate(text, boolean)",
-	"apikey_save_org(text, text, %1$s.apikey_plan)",
-	"apikey_remove_org(text)",
-	"apikey_save_member(text, text, text, %1$s.apikey_role, name)",
-	"apikey_remove_member(text, text)",
-};
-
-/*
- * apikey_grant_application(role regrole) returns void
- *
- * Runs as its caller, the owner, who is recorded as the grantor.
- */
-Datum
-apikey_grant_application(PG_FUNCTION_ARGS)
-{
-	const char *schema;
-	const char *role;
-	StringInfoData sql;
-
-	apikey_require_arguments(fcinfo);
-	role = GetUserNameFromId(PG_GETARG_OID(0), true);
-	if (role == NULL)
-		apikey_no_such("role");
-	schema = quote_identifier(get_namespace_name(apikey_catalog()->namespace));
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "GRANT EXECUTE ON FUNCTION ");
-	for (int i = 0; i < (int) lengthof(application_functions); i++)
-	{
-		appendStringInfo(&sql, "%s%s.", i > 0 ? ", " : "", schema);
-		appendStringInfo(&sql, application_functions[i], schema);
-	}
-	appendStringInfo(&sql, " TO %s", quote_identifier(role));
-
-	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute(sql.data, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not grant");
-	SPI_finish();
-	PG_RETURN_VOID();
-}
-
-/*
- * apikey_revoke_foreign_grants(keep_application boolean) returns bigint
- *
- * Runs as its caller, too.
- */
-Datum
-apikey_revoke_foreign_grants(PG_FUNCTION_ARGS)
-{
-	Oid			types[1] = {BOOLOID};
-	const char *schema;
-	Datum		args[1];
-	SPITupleTable *grants;
-	int64		count;
-
-	apikey_require_arguments(fcinfo);
-	args[0] = PG_GETARG_DATUM(0);
-	schema = quote_identifier(get_namespace_name(apikey_catalog()->namespace));
-	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute_with_args(psprintf("SELECT statement FROM %s.apikey_foreign_grants($1)",
-									   schema),
-							  1, types, args, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for grants");
-	grants = SPI_tuptable;
-	count = (int64) grants->numvals;
-	for (int64 i = 0; i < count; i++)
-		if (SPI_execute(SPI_getvalue(grants->vals[i], grants->tupdesc, 1),
-						false, 0) != SPI_OK_UTILITY)
-			elog(ERROR, "could not revoke");
-	SPI_finish();
-	PG_RETURN_INT64(count);
 }

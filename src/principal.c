@@ -7,19 +7,30 @@
  * savepoints and exceptions, and parallel workers inherit it.  Its text is
  *
  *	member <tab> org_id <tab> user_id		(ids hold no control characters)
- *	key <tab> native|legacy <tab> digest in hexadecimal
+ *	key <tab> native|legacy <tab> key_id <tab> created_at
  *
- * and is never shown.  It says who the principal is; what that may do is read
- * from the tables, with the latest snapshot, each time it is asked for.
+ * and is not shown.  A digest must not be in it: guc.c copies it for parallel
+ * workers, and shows it in the context of whatever error one of them has then,
+ * running out of memory for the copy included.  It says who the principal is;
+ * what that may do is read from the tables, with the latest snapshot, each time
+ * it is asked for.
+ *
+ * A transaction that has had a principal set is sealed, whatever becomes of
+ * the principal; see seal_transaction().
  */
 #include "postgres.h"
+
+#include <limits.h>
 
 #include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/memnodes.h"
 #include "storage/proc.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
@@ -42,7 +53,8 @@ typedef struct Principal
 {
 	bool		is_key;
 	ApikeyShape shape;			/* of a key */
-	uint8		digest[APIKEY_DIGEST_LEN];
+	int64		key_id;
+	TimestampTz created_at;		/* in case the number is another key's now */
 	const char *user_id;		/* of a member; points into ids */
 	char		ids[FLEXIBLE_ARRAY_MEMBER]; /* org_id */
 } Principal;
@@ -52,8 +64,11 @@ static const Principal *presented = NULL;
 static bool setting_principal = false;
 static uint64 principal_changes = 0;
 
-/* The transaction that has had a principal set. */
-static LocalTransactionId sealed_transaction = InvalidLocalTransactionId;
+/* The transaction that has had a principal set, in the setting's type. */
+static int	sealed_transaction = 0;
+
+/* The last transaction here that looked for its principal by database role. */
+static LocalTransactionId role_transaction = InvalidLocalTransactionId;
 
 /*
  * Take the setting's text apart; NULL if it makes no sense or memory is out.
@@ -84,12 +99,26 @@ parse_principal(const char *text)
 	principal->user_id = principal->ids + (second - first);
 	if (principal->is_key)
 	{
+		char	   *end;
+
 		principal->shape = strcmp(principal->ids, "native") == 0 ?
 			SHAPE_NATIVE : SHAPE_LEGACY;
-		hex_decode(second + 1, 2 * APIKEY_DIGEST_LEN,
-				   (char *) principal->digest);
+		principal->key_id = strtoi64(second + 1, &end, 10);
+		principal->created_at = strtoi64(end, NULL, 10);
 	}
 	return principal;
+}
+
+/* May the setting be given a value that is not the one it has at start? */
+static bool
+may_set(const char *name)
+{
+	if (setting_principal || InitializingParallelWorker)
+		return true;
+	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
+	GUC_check_errmsg("parameter \"%s\" cannot be set", name);
+	GUC_check_errhint("Use apikey_act_as() or apikey_authenticate().");
+	return false;
 }
 
 static bool
@@ -97,17 +126,20 @@ check_principal(char **newval, void **extra, GucSource source)
 {
 	if (source == PGC_S_DEFAULT && **newval == '\0')
 		return true;			/* the value at start and of RESET */
-	if (setting_principal || InitializingParallelWorker)
-	{
-		if (**newval == '\0')
-			return true;
-		*extra = parse_principal(*newval);
-		return *extra != NULL;
-	}
-	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);
-	GUC_check_errmsg("parameter \"%s\" cannot be set", "apikeys.principal");
-	GUC_check_errhint("Use apikey_act_as() or apikey_authenticate().");
-	return false;
+	if (!may_set("apikeys.principal"))
+		return false;
+	if (**newval == '\0')
+		return true;
+	*extra = parse_principal(*newval);
+	return *extra != NULL;
+}
+
+static bool
+check_sealed(int *newval, void **extra pg_attribute_unused(), GucSource source)
+{
+	if (source == PGC_S_DEFAULT && *newval == 0)
+		return true;
+	return may_set("apikeys.sealed_transaction");
 }
 
 static void
@@ -125,6 +157,25 @@ show_principal(void)
 	return presented->is_key ? "key" : "member";
 }
 
+/*
+ * A prepared transaction keeps its locks for as long as whoever prepared it
+ * likes, so that it could hold up its own member's removal.  What counts is
+ * that the principal was looked for by database role, whether or not there was
+ * one.
+ *
+ * Parallel workers look for themselves, and don't tell; but they can't take
+ * locks that last, nor change anything.
+ */
+static void
+refuse_to_prepare(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event == XACT_EVENT_PRE_PREPARE &&
+		role_transaction == APIKEY_MY_LXID)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has used the database role as its principal")));
+}
+
 void
 apikey_principal_init(void)
 {
@@ -136,6 +187,46 @@ apikey_principal_init(void)
 							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							   check_principal, assign_principal,
 							   show_principal);
+	DefineCustomIntVariable("apikeys.sealed_transaction",
+							"The last transaction that has had a principal set.",
+							"Set by apikey_act_as() and apikey_authenticate() only.",
+							&sealed_transaction, 0, INT_MIN, INT_MAX,
+							PGC_USERSET,
+							GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |
+							GUC_DISALLOW_IN_FILE,
+							check_sealed, NULL, NULL);
+	RegisterXactCallback(refuse_to_prepare, NULL);
+}
+
+/*
+ * Has this transaction had a principal set?  A parallel worker has a
+ * transaction number of its own, and asks for its leader's, which waits for it.
+ */
+static bool
+transaction_is_sealed(void)
+{
+	PGPROC	   *leader = MyProc->lockGroupLeader;
+
+	return sealed_transaction ==
+		(int) APIKEY_LXID_OF(leader != NULL ? leader : MyProc);
+}
+
+/*
+ * Remember that this transaction has had a principal set.
+ *
+ * That is a setting too, so that parallel workers inherit it.  Of this source
+ * a value is not the transaction's: it becomes the one that RESET and
+ * ROLLBACK TO SAVEPOINT go back to as well, and RESET ALL leaves it.
+ */
+static void
+seal_transaction(void)
+{
+	char		value[12];
+
+	snprintf(value, sizeof(value), "%d", (int) APIKEY_MY_LXID);
+	(void) set_config_option("apikeys.sealed_transaction", value,
+							 PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET,
+							 true, ERROR, false);
 }
 
 /*
@@ -145,12 +236,71 @@ apikey_principal_init(void)
 static void
 check_seal(void)
 {
-	if (apikey_seal_principal && sealed_transaction == APIKEY_MY_LXID &&
-		!superuser())
+	if (apikey_seal_principal && transaction_is_sealed() && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("this transaction has had its principal set already"),
 				 errhint("Serve each request in a transaction of its own.")));
+}
+
+/*
+ * Is this call made by a statement of its own, outside a transaction block?
+ * A principal that it set would be gone with the statement.  A function or
+ * procedure that made the call still has the rest of itself to run.
+ *
+ * PostgreSQL doesn't tell who called.  All procedural languages, DO too, are
+ * connected to SPI while they run something; what tells that without a side
+ * effect is to unregister a relation of a name that none can have.  Functions
+ * in SQL run their statements by executors of their own, whose memory is below
+ * that of the executor that called the function, in all versions; unless CALL
+ * did.  A function in SQL that the planner has inlined is part of the
+ * statement, and has no rest.
+ */
+static bool
+is_statement_of_its_own(FunctionCallInfo fcinfo)
+{
+	int			executors = 0;
+
+	if (IsTransactionBlock() ||
+		SPI_unregister_relation("") != SPI_ERROR_UNCONNECTED)
+		return false;
+	if (ActivePortal != NULL && list_length(ActivePortal->stmts) == 1)
+	{
+		PlannedStmt *statement = linitial_node(PlannedStmt,
+											   ActivePortal->stmts);
+
+		if (statement->utilityStmt != NULL &&
+			IsA(statement->utilityStmt, CallStmt))
+			return false;
+	}
+	for (MemoryContext context = fcinfo->flinfo->fn_mcxt; context != NULL;
+		 context = context->parent)
+		if (strcmp(context->name, "ExecutorState") == 0)
+			executors++;
+	return executors < 2;
+}
+
+/*
+ * Error where a principal may not be set, or would have no effect: before
+ * anything is looked at.
+ *
+ * A principal of the session is the next client's too, where a connection
+ * pooler gives a connection to one client after another; so it takes somebody
+ * who knows that there is none.
+ */
+static void
+check_scope(FunctionCallInfo fcinfo, bool session)
+{
+	if (session && !apikey_session_principal && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to set the principal of the session"),
+				 errhint("Set it in each transaction.")));
+	if (!session && is_statement_of_its_own(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				 errmsg("the principal must be set in a transaction block"),
+				 errhint("Begin a transaction first.")));
 }
 
 static void
@@ -164,18 +314,13 @@ set_principal(const char *value, bool session)
 								 PGC_USERSET, PGC_S_SESSION,
 								 session ? GUC_ACTION_SET : GUC_ACTION_LOCAL,
 								 true, ERROR, false);
+		seal_transaction();
 	}
 	PG_FINALLY();
 	{
 		setting_principal = false;
 	}
 	PG_END_TRY();
-	sealed_transaction = APIKEY_MY_LXID;
-	if (!session && !IsTransactionBlock())
-		ereport(WARNING,
-				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
-				 errmsg("the principal has no effect outside a transaction block"),
-				 errhint("Begin a transaction, or pass \"session => true\".")));
 }
 
 static void
@@ -197,6 +342,31 @@ actor_of_key(const ApikeyKey *key, ApikeyActor *actor)
 	actor->suffix = key->suffix;
 }
 
+/* The presented key, if it is alive. */
+static bool
+find_presented_key(ApikeyKey *key)
+{
+	return apikey_find_active_by_id(presented->shape, presented->key_id,
+									key) == STATUS_ACTIVE &&
+		key->created_at == presented->created_at;
+}
+
+/*
+ * The member whose database role is current_user.
+ *
+ * Not in a transaction that was sealed: what a request injects could make its
+ * role somebody's, drop the principal, and be that member.  Superusers are
+ * none, also where the role became one later.
+ */
+static bool
+find_member_by_role(ApikeyMember *member)
+{
+	if (transaction_is_sealed() || superuser())
+		return false;
+	role_transaction = APIKEY_MY_LXID;
+	return apikey_find_member_of_role(GetUserId(), member);
+}
+
 /*
  * The principal and what it may do at this moment; false if there is none.
  *
@@ -212,18 +382,22 @@ apikey_actor(ApikeyActor *actor)
 	memset(actor, 0, sizeof(*actor));
 	if (InSecurityRestrictedOperation())
 		return false;
-	if (presented != NULL && presented->is_key)
+	if (presented == NULL)
 	{
-		if (apikey_find_active(presented->shape, presented->digest,
-							   &key) != STATUS_ACTIVE)
+		if (!find_member_by_role(&member))
+			return false;
+		actor->by_role = true;
+	}
+	else if (presented->is_key)
+	{
+		if (!find_presented_key(&key))
 			return false;
 		actor_of_key(&key, actor);
 		return true;
 	}
-	if (presented != NULL ?
-		!apikey_find_member(CStringGetTextDatum(presented->ids),
-							CStringGetTextDatum(presented->user_id), &member) :
-		!apikey_find_member_of_role(GetUserId(), &member))
+	else if (!apikey_find_member(CStringGetTextDatum(presented->ids),
+								 CStringGetTextDatum(presented->user_id),
+								 &member))
 		return false;
 	actor_of_member(&member, actor);
 	return true;
@@ -245,6 +419,7 @@ apikey_act_as(PG_FUNCTION_ARGS)
 	ApikeyMember member;
 
 	apikey_require_arguments(fcinfo);
+	check_scope(fcinfo, PG_GETARG_BOOL(2));
 	if (!apikey_find_member(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &member))
 		apikey_no_such("member");
 	set_principal(psprintf("member\t%s\t%s",
@@ -261,24 +436,24 @@ Datum
 apikey_authenticate(PG_FUNCTION_ARGS)
 {
 	uint8		digest[APIKEY_DIGEST_LEN];
-	char		hex[2 * APIKEY_DIGEST_LEN + 1];
 	ApikeyShape shape;
 	ApikeyStatus status;
 	ApikeyKey	key;
 
 	apikey_require_arguments(fcinfo);
+	check_scope(fcinfo, PG_GETARG_BOOL(1));
 	shape = apikey_shape_of_datum(PG_GETARG_DATUM(0), digest);
 	status = apikey_find_active(shape, digest, &key);
 	if (status != STATUS_ACTIVE)
 	{
 		apikey_count_refusal(status);
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				(errcode(ERRCODE_INVALID_PASSWORD),
 				 errmsg("the key is not valid")));
 	}
-	hex[hex_encode((char *) digest, APIKEY_DIGEST_LEN, hex)] = '\0';
-	set_principal(psprintf("key\t%s\t%s",
-						   shape == SHAPE_NATIVE ? "native" : "legacy", hex),
+	set_principal(psprintf("key\t%s\t" INT64_FORMAT "\t" INT64_FORMAT,
+						   shape == SHAPE_NATIVE ? "native" : "legacy",
+						   key.grant.key_id, key.created_at),
 				  PG_GETARG_BOOL(1));
 	apikey_count_use(&key.grant, false);
 	PG_RETURN_DATUM(apikey_identity_datum(fcinfo, &key));

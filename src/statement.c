@@ -7,19 +7,27 @@
  * apikey_return_owner(), which also connect to SPI; on an error the
  * transaction (or subtransaction) gives both back.  Every function that comes
  * here must have "SET search_path = pg_catalog, pg_temp"; relations are named
- * with their schema (%1$s), pgcrypto's functions with theirs (%2$s).
+ * with their schema, pgcrypto's functions with theirs (%1$s).
+ *
+ * A statement can wait, and can fire triggers that run other statements, while
+ * anything is done to the extension.  So whoever borrows holds a lock by which
+ * the extension stays the same until the transaction ends, and plans are freed
+ * only when no statement is running.
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "catalog/pg_extension.h"
+#include "access/htup_details.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "apikeys.h"
 
@@ -40,20 +48,20 @@ typedef struct Statement
 
 static const Statement statements[NUM_STATEMENTS] = {
 	[STATEMENT_LOCK_ORG] = {
-		"SELECT FROM %1$s.apikey_org WHERE org_id = $1 FOR KEY SHARE",
+		"SELECT FROM apikeys_private.apikey_org WHERE org_id = $1 FOR KEY SHARE",
 	{TEXTOID}},
 	[STATEMENT_LOCK_ORG_TO_SAVE] = {
-		"SELECT FROM %1$s.apikey_org WHERE org_id = $1 FOR NO KEY UPDATE",
+		"SELECT FROM apikeys_private.apikey_org WHERE org_id = $1 FOR NO KEY UPDATE",
 	{TEXTOID}},
 	[STATEMENT_LOCK_MEMBER_TO_SAVE] = {
-		"SELECT FROM %1$s.apikey_member WHERE org_id = $1 AND user_id = $2"
+		"SELECT FROM apikeys_private.apikey_member WHERE org_id = $1 AND user_id = $2"
 		" FOR NO KEY UPDATE",
 	{TEXTOID, TEXTOID}},
 	[STATEMENT_LOCK_PLAN] = {
-		"SELECT plan FROM %1$s.apikey_org WHERE org_id = $1 FOR SHARE",
+		"SELECT plan FROM apikeys_private.apikey_org WHERE org_id = $1 FOR SHARE",
 	{TEXTOID}},
 	[STATEMENT_LOCK_ROLE] = {
-		"SELECT role FROM %1$s.apikey_member WHERE org_id = $1 AND user_id = $2"
+		"SELECT role FROM apikeys_private.apikey_member WHERE org_id = $1 AND user_id = $2"
 		" FOR SHARE",
 	{TEXTOID, TEXTOID}},
 
@@ -63,79 +71,88 @@ static const Statement statements[NUM_STATEMENTS] = {
 	 */
 	[STATEMENT_LOCK_ROLE_AND_PLAN] = {
 		"SELECT m.role, o.plan"
-		" FROM %1$s.apikey_org o JOIN %1$s.apikey_member m ON m.org_id = o.org_id"
+		" FROM apikeys_private.apikey_org o JOIN apikeys_private.apikey_member m ON m.org_id = o.org_id"
 		" WHERE m.org_id = $1 AND m.user_id = $2"
 		" FOR SHARE OF o, m",
 	{TEXTOID, TEXTOID}},
 	[STATEMENT_COUNT_ARCHITECTS] = {
-		"SELECT pg_catalog.count(*) FROM %1$s.apikey_member"
+		"SELECT pg_catalog.count(*) FROM apikeys_private.apikey_member"
 		" WHERE org_id = $1 AND role = 'architect'",
 	{TEXTOID}, true},
 	[STATEMENT_INSERT_KEY] = {
-		"INSERT INTO %1$s.apikey_key (org_id, owner_id, name, level, digest, expires_at)"
+		"INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, expires_at)"
 		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (org_id, suffix) DO NOTHING",
 	{TEXTOID, TEXTOID, TEXTOID, LEVEL, BYTEAOID, TIMESTAMPTZOID}},
+
+	/*
+	 * The key has been looked up; that it is still the organization's and
+	 * owner's is asked again, in case the statement waits for somebody who
+	 * changes that.
+	 */
 	[STATEMENT_UPDATE_KEY] = {
-		"UPDATE %1$s.apikey_key SET name = COALESCE($4, name),"
+		"UPDATE apikeys_private.apikey_key SET name = COALESCE($4, name),"
 		" level = COALESCE($5, level), expires_at = COALESCE($6, expires_at)"
-		" WHERE org_id = $1 AND owner_id = $2 AND suffix = $3",
-	{TEXTOID, TEXTOID, TEXTOID, TEXTOID, LEVEL, TIMESTAMPTZOID}},
+		" WHERE key_id = $1 AND org_id = $2 AND owner_id = $3",
+	{INT8OID, TEXTOID, TEXTOID, TEXTOID, LEVEL, TIMESTAMPTZOID}},
 	[STATEMENT_LOCK_KEY] = {
-		"SELECT name, level, expires_at FROM %1$s.apikey_key"
-		" WHERE org_id = $1 AND owner_id = $2 AND suffix = $3 FOR UPDATE",
-	{TEXTOID, TEXTOID, TEXTOID}},
+		"SELECT name, level, COALESCE(expires_at, 'infinity') FROM apikeys_private.apikey_key"
+		" WHERE key_id = $1 AND org_id = $2 AND owner_id = $3 FOR UPDATE",
+	{INT8OID, TEXTOID, TEXTOID}},
 	[STATEMENT_EXPIRE_KEY] = {
-		"UPDATE %1$s.apikey_key SET expires_at ="
+		"UPDATE apikeys_private.apikey_key SET expires_at ="
 		" LEAST(expires_at, pg_catalog.clock_timestamp() + $4)"
-		" WHERE org_id = $1 AND owner_id = $2 AND suffix = $3",
-	{TEXTOID, TEXTOID, TEXTOID, INTERVALOID}},
+		" WHERE key_id = $1 AND org_id = $2 AND owner_id = $3",
+	{INT8OID, TEXTOID, TEXTOID, INTERVALOID}},
 	[STATEMENT_DELETE_KEY] = {
-		"DELETE FROM %1$s.apikey_key"
-		" WHERE org_id = $1 AND suffix = $3 AND ($4 OR owner_id = $2)",
-	{TEXTOID, TEXTOID, TEXTOID, BOOLOID}},
+		"DELETE FROM apikeys_private.apikey_key"
+		" WHERE key_id = $1 AND org_id = $2 AND ($4 OR owner_id = $3)",
+	{INT8OID, TEXTOID, TEXTOID, BOOLOID}},
 	[STATEMENT_DELETE_KEYS_OF] = {
-		"DELETE FROM %1$s.apikey_key WHERE org_id = $1 AND owner_id = $2",
+		"DELETE FROM apikeys_private.apikey_key WHERE org_id = $1 AND owner_id = $2",
 	{TEXTOID, TEXTOID}, true},
 	[STATEMENT_MOVE_KEYS] = {
-		"UPDATE %1$s.apikey_key SET org_id = $3, owner_id = $4"
+		"UPDATE apikeys_private.apikey_key SET org_id = $3, owner_id = $4"
 		" WHERE org_id = $1 AND owner_id = $2",
 	{TEXTOID, TEXTOID, TEXTOID, TEXTOID}, true},
 	[STATEMENT_DELETE_LEGACY] = {
-		"DELETE FROM %1$s.apikey_legacy WHERE org_id = $1",
+		"DELETE FROM apikeys_private.apikey_legacy WHERE org_id = $1",
 	{TEXTOID}, true},
 	[STATEMENT_INSERT_LEGACY] = {
-		"INSERT INTO %1$s.apikey_legacy (org_id, digest)"
-		" VALUES ($1, %2$s.digest($2, 'sha256'::text)) ON CONFLICT DO NOTHING",
+		"INSERT INTO apikeys_private.apikey_legacy (org_id, digest)"
+		" VALUES ($1, %1$s.digest($2, 'sha256'::text)) ON CONFLICT DO NOTHING",
 	{TEXTOID, BYTEAOID}, false, true},
 	[STATEMENT_MOVE_LEGACY] = {
-		"UPDATE %1$s.apikey_legacy SET org_id = $2 WHERE org_id = $1",
+		"UPDATE apikeys_private.apikey_legacy SET org_id = $2 WHERE org_id = $1",
 	{TEXTOID, TEXTOID}, true},
 	[STATEMENT_SAVE_ORG] = {
-		"INSERT INTO %1$s.apikey_org AS o (org_id, name, plan)"
+		"INSERT INTO apikeys_private.apikey_org AS o (org_id, name, plan)"
 		" SELECT $1, COALESCE($2, was.name), COALESCE($3, was.plan, 'free')"
 		" FROM (VALUES (1)) AS one"
-		" LEFT JOIN %1$s.apikey_org was ON was.org_id = $1"
+		" LEFT JOIN apikeys_private.apikey_org was ON was.org_id = $1"
 		" ON CONFLICT (org_id) DO UPDATE SET"
 		" name = COALESCE($2, o.name), plan = COALESCE($3, o.plan)",
 	{TEXTOID, TEXTOID, PLAN}},
 	[STATEMENT_DELETE_ORG] = {
-		"DELETE FROM %1$s.apikey_org WHERE org_id = $1",
+		"DELETE FROM apikeys_private.apikey_org WHERE org_id = $1",
 	{TEXTOID}},
 	[STATEMENT_SAVE_MEMBER] = {
-		"INSERT INTO %1$s.apikey_member AS m (org_id, user_id, email, role, db_role)"
+		"INSERT INTO apikeys_private.apikey_member AS m (org_id, user_id, email, role)"
 		" SELECT $1, $2, COALESCE($3, was.email),"
-		" COALESCE($4, was.role, 'standard'), COALESCE($5, was.db_role)"
+		" COALESCE($4, was.role, 'standard')"
 		" FROM (VALUES (1)) AS one"
-		" LEFT JOIN %1$s.apikey_member was ON was.org_id = $1 AND was.user_id = $2"
+		" LEFT JOIN apikeys_private.apikey_member was ON was.org_id = $1 AND was.user_id = $2"
 		" ON CONFLICT (org_id, user_id) DO UPDATE SET"
-		" email = COALESCE($3, m.email), role = COALESCE($4, m.role),"
-		" db_role = COALESCE($5, m.db_role)",
-	{TEXTOID, TEXTOID, TEXTOID, ROLE, NAMEOID}},
+		" email = COALESCE($3, m.email), role = COALESCE($4, m.role)",
+	{TEXTOID, TEXTOID, TEXTOID, ROLE}},
+	[STATEMENT_SET_DB_ROLE] = {
+		"UPDATE apikeys_private.apikey_member SET db_role = $3"
+		" WHERE org_id = $1 AND user_id = $2",
+	{TEXTOID, TEXTOID, NAMEOID}},
 	[STATEMENT_DELETE_MEMBER] = {
-		"DELETE FROM %1$s.apikey_member WHERE org_id = $1 AND user_id = $2",
+		"DELETE FROM apikeys_private.apikey_member WHERE org_id = $1 AND user_id = $2",
 	{TEXTOID, TEXTOID}},
 	[STATEMENT_DELETE_MEMBERS_OF] = {
-		"DELETE FROM %1$s.apikey_member WHERE org_id = $1",
+		"DELETE FROM apikeys_private.apikey_member WHERE org_id = $1",
 	{TEXTOID}, true},
 
 	/*
@@ -144,7 +161,7 @@ static const Statement statements[NUM_STATEMENTS] = {
 	 * is locked by anybody else.
 	 */
 	[STATEMENT_WRITE_USAGE] = {
-		"INSERT INTO %1$s.apikey_usage AS u (key_id, last_used_at, last_used_addr, uses)"
+		"INSERT INTO apikeys_private.apikey_usage AS u (key_id, last_used_at, last_used_addr, uses)"
 		" SELECT n.key_id, n.last_used_at, n.addr, n.uses"
 		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 		" pg_catalog.unnest($3), pg_catalog.unnest($4))"
@@ -164,32 +181,105 @@ static const Statement statements[NUM_STATEMENTS] = {
 	 * table of keys each time would be tempting to the planner.
 	 */
 	[STATEMENT_SWEEP_USAGE] = {
-		"DELETE FROM %1$s.apikey_usage WHERE key_id = ANY (ARRAY("
-		" SELECT u.key_id FROM (SELECT key_id, last_used_at FROM %1$s.apikey_usage WHERE key_id >="
+		"DELETE FROM apikeys_private.apikey_usage WHERE key_id = ANY (ARRAY("
+		" SELECT u.key_id FROM (SELECT key_id, last_used_at FROM apikeys_private.apikey_usage WHERE key_id >="
 		" (SELECT pg_catalog.min(key_id) + (pg_catalog.random() *"
 		" (pg_catalog.max(key_id) - pg_catalog.min(key_id) + 1))::bigint - 1000"
-		" FROM %1$s.apikey_usage)"
+		" FROM apikeys_private.apikey_usage)"
 		" ORDER BY key_id LIMIT 1000) AS u"
 		" WHERE u.last_used_at < pg_catalog.now() - '1 day'::pg_catalog.interval AND"
-		" COALESCE((SELECT false FROM %1$s.apikey_key k WHERE k.key_id = u.key_id),"
-		" (SELECT false FROM %1$s.apikey_legacy l WHERE l.key_id = u.key_id), true)))",
+		" COALESCE((SELECT false FROM apikeys_private.apikey_key k WHERE k.key_id = u.key_id),"
+		" (SELECT false FROM apikeys_private.apikey_legacy l WHERE l.key_id = u.key_id), true)))",
 	{InvalidOid}},
 	[STATEMENT_MOVE_MEMBERS] = {
-		"UPDATE %1$s.apikey_member SET org_id = $2 WHERE org_id = $1",
+		"UPDATE apikeys_private.apikey_member SET org_id = $2 WHERE org_id = $1",
 	{TEXTOID, TEXTOID}, true},
+
+	/* The rows that a revocation may have to wait for: see revoke.c. */
+	[STATEMENT_FIND_ORG] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_org WHERE org_id = $1",
+	{TEXTOID}, true},
+	[STATEMENT_FIND_ORG_AND_ALL] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_org WHERE org_id = $1"
+		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_member WHERE org_id = $1"
+		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_key WHERE org_id = $1"
+		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_legacy WHERE org_id = $1",
+	{TEXTOID}, true},
+	[STATEMENT_FIND_MEMBER] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_member"
+		" WHERE org_id = $1 AND user_id = $2",
+	{TEXTOID, TEXTOID}, true},
+	[STATEMENT_FIND_MEMBER_AND_KEYS] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_member"
+		" WHERE org_id = $1 AND user_id = $2"
+		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_key"
+		" WHERE org_id = $1 AND owner_id = $2",
+	{TEXTOID, TEXTOID}, true},
+	[STATEMENT_FIND_KEYS_OF] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_key"
+		" WHERE org_id = $1 AND owner_id = $2",
+	{TEXTOID, TEXTOID}, true},
+	[STATEMENT_FIND_KEY] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_key WHERE key_id = $1",
+	{INT8OID}, true},
+	[STATEMENT_FIND_LEGACY] = {
+		"SELECT tableoid, ctid FROM apikeys_private.apikey_legacy WHERE org_id = $1",
+	{TEXTOID}, true},
 };
 
-/* Kept plans, and the schema and table that they were made for. */
+/*
+ * Kept plans, and the table that they were made for.  Those that are of no use
+ * any more are put aside, since they may be running.
+ */
 static SPIPlanPtr plans[NUM_STATEMENTS];
-static NameData plans_schema;
 static Oid	plans_table = InvalidOid;
+static List *discarded_plans = NIL;
 
+/* How many statements are running, each fired by the one before. */
+static int	running = 0;
+
+/*
+ * Hold the extension as it is until the transaction ends: it cannot be dropped,
+ * nor made anew with tables, types and keys that are others under the names and
+ * numbers that the caller goes on with.
+ */
+void
+apikey_hold_extension(void)
+{
+	for (;;)
+	{
+		Oid			table = apikey_catalog()->tables[TABLE_KEY];
+
+		LockRelationOid(table, AccessShareLock);
+		if (apikey_catalog()->tables[TABLE_KEY] == table)
+			return;
+		UnlockRelationOid(table, AccessShareLock);
+	}
+}
+
+/*
+ * Be the owner of the tables.
+ *
+ * The identity is given back before the transaction ends, and what an owner who
+ * is no superuser has put on the tables must not get that of our caller then.
+ * So nothing can be left for later (deferred triggers, cursors WITH HOLD), nor
+ * can a setting be left changed.  An owner who is a superuser has nothing to
+ * gain; there, a product's deferred foreign keys to our tables may work.
+ */
 void
 apikey_borrow_owner(ApikeyBorrow *borrow)
 {
+	Oid			owner;
+	int			security;
+
+	apikey_hold_extension();
+	owner = apikey_catalog()->owner;
+	security = SECURITY_LOCAL_USERID_CHANGE;
+	if (!superuser_arg(owner))
+		security |= SECURITY_RESTRICTED_OPERATION;
 	GetUserIdAndSecContext(&borrow->user, &borrow->sec_context);
-	SetUserIdAndSecContext(apikey_catalog()->owner,
-						   borrow->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(owner, borrow->sec_context | security);
+	borrow->nest_level = NewGUCNestLevel();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 }
@@ -198,28 +288,46 @@ void
 apikey_return_owner(const ApikeyBorrow *borrow)
 {
 	SPI_finish();
+	AtEOXact_GUC(false, borrow->nest_level);
 	SetUserIdAndSecContext(borrow->user, borrow->sec_context);
 }
 
 static void
-forget_plan(ApikeyStatement which)
+discard_plan(ApikeyStatement which)
 {
-	if (plans[which] != NULL)
-		SPI_freeplan(plans[which]);
+	MemoryContext old;
+
+	if (plans[which] == NULL)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	discarded_plans = lappend(discarded_plans, plans[which]);
+	MemoryContextSwitchTo(old);
 	plans[which] = NULL;
 }
 
-/* Drop plans that were made before the schema was renamed or made anew. */
+/* Discard plans that were made before the extension was made anew. */
 static void
-forget_stale_plans(const ApikeyCatalog *catalog, const char *schema)
+discard_stale_plans(const ApikeyCatalog *catalog)
 {
-	if (plans_table == catalog->tables[TABLE_KEY] &&
-		strcmp(NameStr(plans_schema), schema) == 0)
+	if (plans_table == catalog->tables[TABLE_KEY])
 		return;
 	for (int i = 0; i < NUM_STATEMENTS; i++)
-		forget_plan(i);
-	namestrcpy(&plans_schema, schema);
+		discard_plan(i);
 	plans_table = catalog->tables[TABLE_KEY];
+}
+
+static void
+free_discarded_plans(void)
+{
+	if (running > 0)
+		return;
+	while (discarded_plans != NIL)
+	{
+		SPIPlanPtr	plan = linitial(discarded_plans);
+
+		discarded_plans = list_delete_first(discarded_plans);
+		SPI_freeplan(plan);
+	}
 }
 
 static Oid
@@ -235,8 +343,7 @@ resolve_type(Oid type, const ApikeyCatalog *catalog)
 }
 
 static void
-prepare(ApikeyStatement which, const ApikeyCatalog *catalog,
-		const char *schema)
+prepare(ApikeyStatement which, const ApikeyCatalog *catalog)
 {
 	const Statement *statement = &statements[which];
 	Oid			types[MAX_ARGUMENTS];
@@ -249,7 +356,7 @@ prepare(ApikeyStatement which, const ApikeyCatalog *catalog,
 		types[nargs] = resolve_type(statement->types[nargs], catalog);
 		nargs++;
 	}
-	sql = psprintf(statement->sql, quote_identifier(schema),
+	sql = psprintf(statement->sql,
 				   quote_identifier(get_namespace_name(apikey_schema_of_extension("pgcrypto"))));
 	plan = SPI_prepare(sql, nargs, types);
 	if (plan == NULL)
@@ -260,17 +367,55 @@ prepare(ApikeyStatement which, const ApikeyCatalog *catalog,
 }
 
 /*
+ * A caller's label of one of our enums is stored as it is.  It may be of an
+ * extension that was there when the caller's statement was parsed.
+ */
+static void
+check_labels(ApikeyStatement which, const Datum *args, const char *nulls,
+			 const ApikeyCatalog *catalog)
+{
+	const Oid  *types = statements[which].types;
+
+	for (int i = 0; i < MAX_ARGUMENTS && OidIsValid(types[i]); i++)
+	{
+		HeapTuple	label;
+		Oid			type = InvalidOid;
+
+		if (resolve_type(types[i], catalog) == types[i] ||
+			(nulls != NULL && nulls[i] == 'n'))
+			continue;
+		label = SearchSysCache1(ENUMOID, args[i]);
+		if (HeapTupleIsValid(label))
+		{
+			type = ((Form_pg_enum) GETSTRUCT(label))->enumtypid;
+			ReleaseSysCache(label);
+		}
+		if (type != resolve_type(types[i], catalog))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("extension \"apikeys\" was made anew while the statement ran"),
+					 errhint("Run it again.")));
+	}
+}
+
+/*
+ * Raise an error of our statement as one of our caller's: of its context, only
+ * what is the caller's, and no row.
+ *
  * PostgreSQL shows a row that violates a constraint to whom it belongs to, as
  * which we run: but the digest is nobody's to see.
  */
 static void
-hide_row(void *arg pg_attribute_unused())
+raise_as_callers(ErrorData *error)
 {
-	int			code = geterrcode();
-
-	if (code == ERRCODE_CHECK_VIOLATION || code == ERRCODE_NOT_NULL_VIOLATION ||
-		code == ERRCODE_EXCLUSION_VIOLATION)
-		errdetail("The row is not shown.");
+	if (error->sqlerrcode == ERRCODE_CHECK_VIOLATION ||
+		error->sqlerrcode == ERRCODE_NOT_NULL_VIOLATION ||
+		error->sqlerrcode == ERRCODE_EXCLUSION_VIOLATION)
+		error->detail = pstrdup("The row is not shown.");
+	error->context = NULL;
+	error->internalquery = NULL;
+	error->internalpos = 0;
+	ThrowErrorData(error);
 }
 
 /*
@@ -284,23 +429,39 @@ uint64
 apikey_execute(ApikeyStatement which, Datum *args, const char *nulls)
 {
 	const ApikeyCatalog *catalog = apikey_catalog();
-	char	   *schema = get_namespace_name(catalog->namespace);
-	ErrorContextCallback callback = {error_context_stack, hide_row, NULL};
-	int			result;
+	MemoryContext context = CurrentMemoryContext;
+	volatile int result = 0;
 
-	forget_stale_plans(catalog, schema);
+	discard_stale_plans(catalog);
 	if (statements[which].plan_anew)
-		forget_plan(which);
+		discard_plan(which);
+	free_discarded_plans();
+	check_labels(which, args, nulls, catalog);
 	if (plans[which] == NULL)
-		prepare(which, catalog, schema);
-	error_context_stack = &callback;
-	if (statements[which].read_latest)
-		result = SPI_execute_snapshot(plans[which], args, nulls,
-									  GetLatestSnapshot(), InvalidSnapshot,
-									  false, true, 0);
-	else
-		result = SPI_execute_plan(plans[which], args, nulls, false, 0);
-	error_context_stack = callback.previous;
+		prepare(which, catalog);
+	running++;
+	PG_TRY();
+	{
+		error_context_stack = NULL; /* restored at the end of the block */
+		if (statements[which].read_latest)
+			result = SPI_execute_snapshot(plans[which], args, nulls,
+										  GetLatestSnapshot(), InvalidSnapshot,
+										  false, true, 0);
+		else
+			result = SPI_execute_plan(plans[which], args, nulls, false, 0);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		running--;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		raise_as_callers(error);
+	}
+	PG_END_TRY();
+	running--;
 	if (result < 0)
 		elog(ERROR, "could not execute a statement: %s",
 			 SPI_result_code_string(result));

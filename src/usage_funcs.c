@@ -11,22 +11,30 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rls.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "apikeys.h"
-#include "usage.h"
+#include "usage_internal.h"
 
-PG_FUNCTION_INFO_V1(apikey_last_used_at);
-PG_FUNCTION_INFO_V1(apikey_uses);
+PG_FUNCTION_INFO_V1(apikey_sees_others);
+PG_FUNCTION_INFO_V1(apikey_usage_of);
 PG_FUNCTION_INFO_V1(apikey_checked_interval);
 PG_FUNCTION_INFO_V1(apikey_stats_read);
+PG_FUNCTION_INFO_V1(apikey_usage_flush);
 
-void
-apikey_require_usage(void)
+#define PATIENCE 100			/* ms that a statement waits for batches */
+#define MAX_STATS (NUM_COUNTERS + 4)
+#define FLUSH_POLL 100			/* ms between two looks of whoever waits */
+
+static void
+require_usage(void)
 {
 	if (usage_shared == NULL)
 		ereport(ERROR,
@@ -35,7 +43,22 @@ apikey_require_usage(void)
 				 errhint("Add \"apikeys\" to shared_preload_libraries, and see setting apikeys.usage_max_keys.")));
 }
 
-#define PATIENCE 100			/* ms that a statement waits for batches */
+/*
+ * What decides who is asking and what they may see: as long as it stays the
+ * same, the answer does.
+ */
+typedef struct Moment
+{
+	Oid			user;
+	uint64		principal_changes;
+	TimestampTz statement;		/* when the client's statement started */
+
+	/* of the snapshot: these tell any two apart that see other rows */
+	TransactionId xmax;
+	uint32		xcnt;
+	int32		subxcnt;
+	CommandId	curcid;
+} Moment;
 
 /* Who is asking, and when it was found out. */
 typedef struct KnownCaller
@@ -43,13 +66,30 @@ typedef struct KnownCaller
 	ApikeyActor actor;
 	bool		sees_all;		/* not subject to row-level security */
 	int			patience;
-	uint64		changes;		/* of the principal's setting */
-	Oid			user;
-	TimestampTz statement;		/* when the client's statement started */
+	Moment		moment;
+	TupleDesc	desc;			/* of what the function returns, if a row */
 } KnownCaller;
 
 static void
-learn_caller(KnownCaller *known)
+get_moment(Moment *moment)
+{
+	memset(moment, 0, sizeof(*moment));
+	moment->user = GetUserId();
+	moment->principal_changes = apikey_principal_changes();
+	moment->statement = GetCurrentStatementStartTimestamp();
+	if (ActiveSnapshotSet())
+	{
+		Snapshot	snapshot = GetActiveSnapshot();
+
+		moment->xmax = snapshot->xmax;
+		moment->xcnt = snapshot->xcnt;
+		moment->subxcnt = snapshot->subxcnt;
+		moment->curcid = snapshot->curcid;
+	}
+}
+
+static void
+learn_caller(KnownCaller *known, const Moment *moment)
 {
 	Oid			table = apikey_catalog()->tables[TABLE_KEY];
 
@@ -57,33 +97,36 @@ learn_caller(KnownCaller *known)
 	known->sees_all =
 		check_enable_rls(table, InvalidOid, true) != RLS_ENABLED;
 	known->patience = PATIENCE;
-	known->changes = apikey_principal_changes();
-	known->user = GetUserId();
-	known->statement = GetCurrentStatementStartTimestamp();
+	known->moment = *moment;
 }
 
 /*
- * The caller, found out once for each call site and statement: the views call
- * for every row.  A call site in PL/pgSQL lives as long as the transaction,
- * and must not remember who was the principal before.
+ * The caller, found out once for each call site and moment: the views call for
+ * every row.  A call site in PL/pgSQL lives as long as the transaction, and
+ * must not remember who was the principal before, nor what that could see.
  */
 static KnownCaller *
 caller_of(FunctionCallInfo fcinfo)
 {
 	KnownCaller *known = fcinfo->flinfo->fn_extra;
+	Moment		moment;
 	MemoryContext old;
 
+	get_moment(&moment);
 	if (known != NULL &&
-		known->changes == apikey_principal_changes() &&
-		known->user == GetUserId() &&
-		known->statement == GetCurrentStatementStartTimestamp())
+		memcmp(&known->moment, &moment, sizeof(moment)) == 0)
 		return known;
 
 	fcinfo->flinfo->fn_extra = NULL;
 	old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	if (known == NULL)
+	{
 		known = palloc(sizeof(KnownCaller));
-	learn_caller(known);
+		if (get_call_result_type(fcinfo, NULL,
+								 &known->desc) == TYPEFUNC_COMPOSITE)
+			known->desc = BlessTupleDesc(known->desc);
+	}
+	learn_caller(known, &moment);
 	MemoryContextSwitchTo(old);
 	fcinfo->flinfo->fn_extra = known;
 	return known;
@@ -98,8 +141,8 @@ find_visible_key(FunctionCallInfo fcinfo, const KnownCaller *caller,
 				 int64 *key_id)
 {
 	const ApikeyActor *actor = &caller->actor;
-	bool		any_owner = caller->sees_all || apikey_manages_all(actor);
-	Datum		owner_id;
+	Datum		org_id = PG_GETARG_DATUM(0);
+	ApikeyKey	legacy;
 
 	if (PG_ARGISNULL(0))
 		return false;
@@ -107,12 +150,18 @@ find_visible_key(FunctionCallInfo fcinfo, const KnownCaller *caller,
 		(!apikey_manages_keys(actor) ||
 		 !apikey_text_equal(actor->org_id, PG_GETARG_TEXT_PP(0))))
 		return false;
-	if (PG_ARGISNULL(1))
-		return any_owner && apikey_find_legacy_id(PG_GETARG_DATUM(0), key_id);
-	return apikey_find_listed(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
-							  key_id, &owner_id) &&
-		(any_owner ||
-		 apikey_text_equal(DatumGetTextPP(owner_id), actor->user_id));
+	if (caller->sees_all || apikey_manages_all(actor))
+	{
+		if (!PG_ARGISNULL(2))
+			return apikey_find_key_of_org(org_id, PG_GETARG_DATUM(2), key_id);
+		if (!apikey_find_legacy_key(org_id, &legacy))
+			return false;
+		*key_id = legacy.grant.key_id;
+		return true;
+	}
+	return !PG_ARGISNULL(2) &&
+		apikey_find_key_of_member(org_id, PointerGetDatum(actor->user_id),
+								  PG_GETARG_DATUM(2), key_id);
 }
 
 /* What has been written of a key's usage, and what has not. */
@@ -135,19 +184,16 @@ add_up_usage(int64 key_id, ApikeyUse *use)
 }
 
 /*
- * What is known of a key's usage; false if there is no such key to be seen,
- * or usage is not counted.
+ * What is known of a key's usage; false if it is not counted.
+ *
+ * Should batches be committed all the time, it is told what was seen in the
+ * end: "patience" is how many milliseconds the caller has left to wait.
  */
 static bool
-find_usage(FunctionCallInfo fcinfo, ApikeyUse *use)
+find_usage(int64 key_id, ApikeyUse *use, int *patience)
 {
-	KnownCaller *caller;
-	int64		key_id;
-
+	memset(use, 0, sizeof(*use));
 	if (usage_shared == NULL)
-		return false;
-	caller = caller_of(fcinfo);
-	if (!find_visible_key(fcinfo, caller, &key_id))
 		return false;
 	for (;;)
 	{
@@ -159,39 +205,74 @@ find_usage(FunctionCallInfo fcinfo, ApikeyUse *use)
 		/* had every batch that has begun to commit been settled before? */
 		if (pg_atomic_read_u64(&usage_shared->committing) == settled)
 			break;
-		if (caller->patience-- <= 0)
+		if ((*patience)-- <= 0)
 			return true;
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(1000);
 	}
-	caller->patience = Min(caller->patience + 1, PATIENCE);
+	*patience = Min(*patience + 1, PATIENCE);
 	return true;
 }
 
-/*
- * apikey_last_used_at(org_id text, suffix text) returns timestamptz
- */
-Datum
-apikey_last_used_at(PG_FUNCTION_ARGS)
+/* When a key was last used, for sorting many by it; 0 for never. */
+TimestampTz
+apikey_last_use(ApikeyUses *uses, int64 key_id)
 {
-	ApikeyUse	use;
+	TimestampTz last = usage_shared != NULL ?
+	apikey_written_use(uses, key_id) : 0;
+	UsageCount	count;
+	UsageKey	key;
 
-	if (!find_usage(fcinfo, &use) || use.last_used_at == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(use.last_used_at);
+	key.database = MyDatabaseId;
+	key.table = apikey_catalog()->tables[TABLE_KEY];
+	key.key_id = key_id;
+	if (usage_shared != NULL && usage_read(&key, &count))
+		last = Max(last, count.last_used_at);
+	return last;
+}
+
+bool
+apikey_find_usage(int64 key_id, ApikeyUse *use)
+{
+	static int	patience = PATIENCE;
+
+	return find_usage(key_id, use, &patience);
 }
 
 /*
- * apikey_uses(org_id text, suffix text) returns bigint
+ * apikey_sees_others() returns boolean
  */
 Datum
-apikey_uses(PG_FUNCTION_ARGS)
+apikey_sees_others(PG_FUNCTION_ARGS)
 {
-	ApikeyUse	use;
+	KnownCaller *caller = caller_of(fcinfo);
 
-	if (!find_usage(fcinfo, &use))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(use.uses);
+	PG_RETURN_BOOL(caller->sees_all || apikey_manages_all(&caller->actor));
+}
+
+/*
+ * apikey_usage_of(org_id text, owner_id text, suffix text,
+ * OUT last_used_at timestamptz, OUT uses bigint)
+ */
+Datum
+apikey_usage_of(PG_FUNCTION_ARGS)
+{
+	Datum		values[2];
+	bool		nulls[2] = {true, true};
+	KnownCaller *caller = caller_of(fcinfo);
+	ApikeyUse	use;
+	int64		key_id;
+
+	if (find_visible_key(fcinfo, caller, &key_id) &&
+		find_usage(key_id, &use, &caller->patience))
+	{
+		values[0] = TimestampTzGetDatum(use.last_used_at);
+		nulls[0] = use.last_used_at == 0;
+		values[1] = Int64GetDatum(use.uses);
+		nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(caller->desc, values,
+													  nulls)));
 }
 
 /*
@@ -202,47 +283,119 @@ apikey_uses(PG_FUNCTION_ARGS)
 Datum
 apikey_checked_interval(PG_FUNCTION_ARGS)
 {
-	apikey_require_arguments(fcinfo);
+	apikey_require_argument(fcinfo, 1);
+	if (PG_ARGISNULL(0))
+		apikey_null_argument(PG_GETARG_BOOL(1) ? "since" : "within");
 	if (PG_GETARG_BOOL(1))
-		apikey_require_usage();
+		require_usage();
 	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 }
 
-static uint64
-sum_events(UsageEvent event)
+/* A row under construction: columns that are not set are NULL. */
+typedef struct StatsRow
 {
-	uint64		sum = 0;
+	TupleDesc	desc;
+	Datum		values[MAX_STATS];
+	bool		nulls[MAX_STATS];
+} StatsRow;
 
-	for (uint32 i = 0; i < usage_shared->num_counters; i++)
-		sum += pg_atomic_read_u64(&usage_counters[i].events[event]);
-	return sum;
+/* The columns are found by their names, so their order is the script's. */
+static void
+set_stat(StatsRow *row, const char *name, Datum value)
+{
+	for (int i = 0; i < row->desc->natts; i++)
+		if (namestrcmp(&TupleDescAttr(row->desc, i)->attname, name) == 0)
+		{
+			row->values[i] = value;
+			row->nulls[i] = false;
+			return;
+		}
+	apikey_not_as_installed("column", name);
+}
+
+static void
+set_stats(StatsRow *row)
+{
+#define COUNTER_NAME(counter, name) name,
+	static const char *const names[] = {USAGE_COUNTERS(COUNTER_NAME)};
+	uint64		last_flush = pg_atomic_read_u64(&usage_shared->last_flush);
+	uint32		num_used = pg_atomic_read_u32(&usage_shared->num_used);
+
+	for (int i = 0; i < NUM_COUNTERS; i++)
+		set_stat(row, names[i], Int64GetDatum(usage_sum(i)));
+	if (last_flush != 0)
+		set_stat(row, "last_flush",
+				 TimestampTzGetDatum((TimestampTz) last_flush));
+	set_stat(row, "tracked_keys", Int64GetDatum(num_used));
+	set_stat(row, "max_keys", Int64GetDatum(usage_shared->num_slots));
+	set_stat(row, "shared_memory", Int64GetDatum(usage_shared->size));
 }
 
 /*
- * apikey_stats_read(OUT verifications bigint, ...)
+ * apikey_stats_read(OUT ok bigint, ...)
  */
 Datum
 apikey_stats_read(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc = apikey_result_desc(fcinfo);
-	Datum		values[12];
-	bool		nulls[12];
-	int			n = 0;
+	StatsRow	row;
 
-	memset(nulls, usage_shared == NULL, sizeof(nulls));
+	row.desc = apikey_result_desc(fcinfo);
+	if (row.desc->natts > MAX_STATS)
+		apikey_not_as_installed("function", "apikey_stats_read");
+	memset(row.nulls, true, sizeof(row.nulls));
 	if (usage_shared != NULL)
-	{
-		uint64		last_flush = pg_atomic_read_u64(&usage_shared->last_flush);
-		uint32		num_used = pg_atomic_read_u32(&usage_shared->num_used);
+		set_stats(&row);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(row.desc, row.values,
+													  row.nulls)));
+}
 
-		for (int event = 0; event < NUM_EVENTS; event++)
-			values[n++] = Int64GetDatum(sum_events(event));
-		values[n++] = Int64GetDatum(pg_atomic_read_u64(&usage_shared->flushes));
-		nulls[n] = last_flush == 0;
-		values[n++] = TimestampTzGetDatum((TimestampTz) last_flush);
-		values[n++] = Int64GetDatum(num_used);
-		values[n++] = Int64GetDatum(usage_shared->num_slots);
-		values[n++] = Int64GetDatum(usage_shared->size);
+/* Wait until the launcher has made the round that was asked for. */
+static void
+wait_for_round(uint64 request)
+{
+	int			absent = 0;		/* for how many looks */
+
+	ConditionVariablePrepareToSleep(&usage_shared->done);
+	while (pg_atomic_read_u64(&usage_shared->completed) < request)
+	{
+		absent = usage_shared->launcher == NULL ? absent + 1 : 0;
+		if (absent > 3 * LAUNCHER_RESTART * 1000 / FLUSH_POLL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the process that has usage written is not running"),
+					 errhint("It takes a place among max_worker_processes; see the server's log.")));
+		/* it may have been starting when it was asked */
+		usage_ask_for_flush();
+		(void) ConditionVariableTimedSleep(&usage_shared->done, FLUSH_POLL,
+										   PG_WAIT_EXTENSION);
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * apikey_usage_flush() returns void
+ *
+ * Asks the launcher, and waits until it has been around all databases.
+ */
+Datum
+apikey_usage_flush(APIKEY_NO_ARGS)
+{
+	uint64		left_over;
+
+	require_usage();
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("usage cannot be written during recovery"),
+				 errhint("It is kept until this server is promoted.")));
+	wait_for_round(pg_atomic_add_fetch_u64(&usage_shared->requested, 1));
+	left_over = pg_atomic_read_u64(&usage_shared->left_over);
+	if (left_over > 0)
+		ereport(WARNING,
+				(errmsg_plural("usage of %llu database could not be written",
+							   "usage of %llu databases could not be written",
+							   left_over, (unsigned long long) left_over),
+				 errdetail("It is kept and tried again."),
+				 errhint("See the server's log, and what process \"apikeys usage worker\" waits for in pg_stat_activity.")));
+	PG_RETURN_VOID();
 }

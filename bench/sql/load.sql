@@ -8,12 +8,12 @@ SET session_replication_role = replica;
 \set organizations greatest(:keys / 100, 1)
 \set step greatest(least(:keys / 100000, 10), 2)
 
-INSERT INTO apikey_org (org_id, name, plan)
+INSERT INTO apikeys_private.apikey_org (org_id, name, plan)
 SELECT 'large', 'A large organization', 'enterprise'::apikey_plan
 UNION ALL
 SELECT 'org ' || i, 'Organization ' || i, 'enterprise' FROM generate_series(1, :organizations) i;
 
-INSERT INTO apikey_member (org_id, user_id, email, role)
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role)
 SELECT 'large', 'admin', 'admin@example.com', 'admin'::apikey_role
 UNION ALL
 SELECT 'large', 'user ' || i, 'user' || i || '@example.com', 'standard' FROM generate_series(1, 100) i
@@ -24,20 +24,20 @@ FROM generate_series(1, :organizations) i, generate_series(1, 10) j;
 -- Indexes and constraints are made when the rows are there, and as they were.
 -- Triggers cannot do without them.
 CREATE TEMPORARY TABLE index_definition AS
-SELECT format('ALTER TABLE apikey_key DROP CONSTRAINT %I', conname) AS remove,
-	format('ALTER TABLE apikey_key ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)) AS make
-FROM pg_constraint WHERE conrelid = 'apikey_key'::regclass AND contype IN ('u', 'x')
+SELECT format('ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT %I', conname) AS remove,
+	format('ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)) AS make
+FROM pg_constraint WHERE conrelid = 'apikeys_private.apikey_key'::regclass AND contype IN ('u', 'x')
 UNION ALL
 SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid)
-FROM pg_index WHERE indrelid = 'apikey_key'::regclass AND indexrelid NOT IN
-	(SELECT conindid FROM pg_constraint WHERE conrelid = 'apikey_key'::regclass);
+FROM pg_index WHERE indrelid = 'apikeys_private.apikey_key'::regclass AND indexrelid NOT IN
+	(SELECT conindid FROM pg_constraint WHERE conrelid = 'apikeys_private.apikey_key'::regclass);
 SELECT remove FROM index_definition \gexec
 
 CREATE TEMPORARY TABLE trigger_definition AS
-SELECT format('ALTER TABLE apikey_key DISABLE TRIGGER %I', tgname) AS remove,
-	format('ALTER TABLE apikey_key ENABLE %s TRIGGER %I',
+SELECT format('ALTER TABLE apikeys_private.apikey_key DISABLE TRIGGER %I', tgname) AS remove,
+	format('ALTER TABLE apikeys_private.apikey_key ENABLE %s TRIGGER %I',
 		CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname) AS make
-FROM pg_trigger WHERE tgrelid = 'apikey_key'::regclass AND NOT tgisinternal;
+FROM pg_trigger WHERE tgrelid = 'apikeys_private.apikey_key'::regclass AND NOT tgisinternal;
 SELECT remove FROM trigger_definition \gexec
 
 CREATE TABLE hand_key (
@@ -63,8 +63,8 @@ FROM generate_series(1::bigint, :keys) i;
 
 -- In the transaction that made or emptied a table, rows need no WAL.
 BEGIN;
-TRUNCATE apikey_key;
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at)
+TRUNCATE apikeys_private.apikey_key;
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at)
 SELECT org_id, owner_id, name, level,
 	sha256(convert_to(left(value, -8), 'UTF8')), created_at
 FROM bench_row;

@@ -7,7 +7,7 @@ CREATE TABLE bench_document (
 	org_id text COLLATE "C" PRIMARY KEY,
 	body text NOT NULL
 );
-INSERT INTO bench_document SELECT org_id, 'the document of ' || org_id FROM apikey_org;
+INSERT INTO bench_document SELECT org_id, 'the document of ' || org_id FROM apikeys_private.apikey_org;
 ALTER TABLE bench_document ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON bench_document USING (
 	org_id = (SELECT apikey_current_org())
@@ -77,20 +77,20 @@ END
 $$;
 
 -- For comparing creation: as many rows, and the same indexes.
-CREATE TABLE plain_key (LIKE apikey_key INCLUDING DEFAULTS INCLUDING GENERATED);
-CREATE TABLE plain_key_fk (LIKE apikey_key INCLUDING DEFAULTS INCLUDING GENERATED);
+CREATE TABLE plain_key (LIKE apikeys_private.apikey_key INCLUDING DEFAULTS INCLUDING GENERATED);
+CREATE TABLE plain_key_fk (LIKE apikeys_private.apikey_key INCLUDING DEFAULTS INCLUDING GENERATED);
 SELECT format('INSERT INTO %I (key_id, org_id, owner_id, name, level, digest, created_at, expires_at)'
-	' SELECT key_id, org_id, owner_id, name, level, digest, created_at, expires_at FROM apikey_key', name)
+	' SELECT key_id, org_id, owner_id, name, level, digest, created_at, expires_at FROM apikeys_private.apikey_key', name)
 FROM unnest(ARRAY['plain_key', 'plain_key_fk']) AS name \gexec
 SELECT format('ALTER TABLE %I ADD %s', name, pg_get_constraintdef(oid))
 FROM unnest(ARRAY['plain_key', 'plain_key_fk']) AS name, pg_constraint
-WHERE conrelid = 'apikey_key'::regclass AND contype IN ('p', 'u', 'x')
+WHERE conrelid = 'apikeys_private.apikey_key'::regclass AND contype IN ('p', 'u', 'x')
 UNION ALL
 SELECT format('CREATE %s ON %I %s', CASE WHEN indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END,
 	name, substring(pg_get_indexdef(indexrelid) FROM 'USING .*'))
 FROM unnest(ARRAY['plain_key', 'plain_key_fk']) AS name, pg_index
-WHERE indrelid = 'apikey_key'::regclass AND indexrelid NOT IN
-	(SELECT conindid FROM pg_constraint WHERE conrelid = 'apikey_key'::regclass) \gexec
-ALTER TABLE plain_key_fk ADD FOREIGN KEY (org_id, owner_id) REFERENCES apikey_member;
+WHERE indrelid = 'apikeys_private.apikey_key'::regclass AND indexrelid NOT IN
+	(SELECT conindid FROM pg_constraint WHERE conrelid = 'apikeys_private.apikey_key'::regclass) \gexec
+ALTER TABLE plain_key_fk ADD FOREIGN KEY (org_id, owner_id) REFERENCES apikeys_private.apikey_member;
 GRANT SELECT, INSERT ON plain_key, plain_key_fk TO bench_app;
-GRANT USAGE ON SEQUENCE apikey_key_id_seq TO bench_app;
+GRANT USAGE ON SEQUENCE apikeys_private.apikey_key_id_seq TO bench_app;

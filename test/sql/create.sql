@@ -4,6 +4,7 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 RESET client_min_messages;
+SET apikeys.session_principal = on;	-- so that a principal can last
 \set SHOW_CONTEXT never
 
 -- Runs a statement; returns "ok" or the error's SQLSTATE.
@@ -62,10 +63,10 @@ FROM cell ORDER BY plan DESC, role, level \crosstabview
 RESET SESSION AUTHORIZATION;
 SELECT c.result, count(*) AS cells, sum(k.keys) AS keys, max(k.keys) AS most
 FROM cell c, LATERAL (
-	SELECT count(*) AS keys FROM apikey_key k
+	SELECT count(*) AS keys FROM apikeys_private.apikey_key k
 	WHERE k.org_id = 'create-' || c.plan AND k.owner_id = c.role::text AND k.level = c.level) k
 GROUP BY 1 ORDER BY 1;
-SELECT count(*) FROM apikey_key WHERE org_id LIKE 'create-%';
+SELECT count(*) FROM apikeys_private.apikey_key WHERE org_id LIKE 'create-%';
 SELECT apikey_remove_org('create-' || p) FROM unnest(enum_range(NULL::apikey_plan)) p \g /dev/null
 
 --
@@ -118,10 +119,10 @@ RESET SESSION AUTHORIZATION;
 SELECT org_id, owner_id, name, level, suffix = apikey_suffix(:'first') AS suffix, expires_at,
 	created_at BETWEEN now() - interval '1 minute' AND now() AS created_now,
 	digest = sha256(split_part(:'first', '/', 1)::bytea) AS digest
-FROM apikey_key WHERE org_id = 'create-ent' AND name = 'first';
-SELECT level, expires_at = 'tomorrow' AS expires, created_at = (SELECT created_at FROM apikey_key
+FROM apikeys_private.apikey_key WHERE org_id = 'create-ent' AND name = 'first';
+SELECT level, expires_at = 'tomorrow' AS expires, created_at = (SELECT created_at FROM apikeys_private.apikey_key
 	WHERE org_id = 'create-ent' AND name = 'first') AS created_together
-FROM apikey_key WHERE org_id = 'create-ent' AND name = 'second';
+FROM apikeys_private.apikey_key WHERE org_id = 'create-ent' AND name = 'second';
 SELECT user_id, level, name FROM apikey_verify(:'second');
 
 -- Names: 1 to 100 characters, however many bytes they are; no control
@@ -270,7 +271,7 @@ DROP ROLE regress_create_bob, regress_create_eve;
 -- first draws end in the bits of a key that is there.
 --
 CREATE TABLE create_clash (draws int, digest bytea);
-INSERT INTO create_clash SELECT 0, digest FROM apikey_key WHERE org_id = 'create-rows' AND name = 'by SQL';
+INSERT INTO create_clash SELECT 0, digest FROM apikeys_private.apikey_key WHERE org_id = 'create-rows' AND name = 'by SQL';
 CREATE FUNCTION create_clash() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE public.create_clash SET draws = draws + 1;
@@ -283,7 +284,7 @@ BEGIN
 	END IF;
 	RETURN NEW;
 END $$;
-CREATE TRIGGER create_clash BEFORE INSERT ON apikey_key
+CREATE TRIGGER create_clash BEFORE INSERT ON apikeys_private.apikey_key
 	FOR EACH ROW EXECUTE FUNCTION create_clash();
 SET SESSION AUTHORIZATION regress_create_app;
 BEGIN;
@@ -294,7 +295,7 @@ RESET SESSION AUTHORIZATION;
 SELECT draws FROM create_clash;
 SELECT count(*), bool_and(suffix = apikey_suffix(:'clash')) AS suffix,
 	bool_and(digest = sha256(split_part(:'clash', '/', 1)::bytea)) AS digest
-FROM apikey_key WHERE org_id = 'create-rows' AND name = 'clash';
+FROM apikeys_private.apikey_key WHERE org_id = 'create-rows' AND name = 'clash';
 SELECT apikey_check_level(:'clash', 'admin') AS works;
 
 -- Drawing for ever is none: there must be another cause, and no key.
@@ -308,16 +309,16 @@ SELECT apikey_act_as('create-rows', 'ann') \gset
 SELECT apikey_create('never');
 ROLLBACK;
 RESET SESSION AUTHORIZATION;
-DROP TRIGGER create_clash ON apikey_key;
+DROP TRIGGER create_clash ON apikeys_private.apikey_key;
 DROP FUNCTION create_clash;
 DROP TABLE create_clash;
 
 -- Another organization may have the same suffix; in one it is unique.
-SELECT digest FROM apikey_key WHERE org_id = 'create-rows' AND name = 'clash' \gset
-SELECT pg_temp.try(format('INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES (%L, %L, %L, %L, %L)',
+SELECT digest FROM apikeys_private.apikey_key WHERE org_id = 'create-rows' AND name = 'clash' \gset
+SELECT pg_temp.try(format('INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (%L, %L, %L, %L, %L)',
 	org_id, 'ann', 'same suffix', 'standard', sha256('create-' || org_id::bytea)))
 FROM (VALUES ('create-biz')) v (org_id);
-SELECT org, same, pg_temp.try(format('INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES (%L, %L, %L, %L, %L)',
+SELECT org, same, pg_temp.try(format('INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (%L, %L, %L, %L, %L)',
 	org, 'ann', 'clash', 'standard', CASE same WHEN 'suffix' THEN substr(sha256(org::bytea), 1, 27) || substr(d, 28) ELSE d END))
 FROM (VALUES ('create-rows', 'suffix'), ('create-biz', 'suffix'), ('create-biz', 'digest')) v (org, same),
 	CAST(:'digest' AS bytea) d;
@@ -348,14 +349,14 @@ SELECT level, legacy FROM apikey_authenticate('create-legacy-0123456789');
 SELECT pg_temp.try($$SELECT apikey_create('minted')$$);
 COMMIT;
 RESET SESSION AUTHORIZATION;
-SELECT count(*) FROM apikey_key WHERE name = 'minted';
+SELECT count(*) FROM apikeys_private.apikey_key WHERE name = 'minted';
 
 --
 -- Plain DML by a superuser obeys the rule of levels too
 --
 CREATE FUNCTION pg_temp.insert_key(org text, owner text, level text, created_at text DEFAULT 'DEFAULT', expires_at text DEFAULT 'DEFAULT')
 RETURNS text LANGUAGE sql AS $$
-	SELECT pg_temp.try(format('INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at, expires_at) VALUES (%L, %L, %L, %L, %L, %s, %s)',
+	SELECT pg_temp.try(format('INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at, expires_at) VALUES (%L, %L, %L, %L, %L, %s, %s)',
 		org, owner, 'dml', level, sha256((org || owner || level || created_at)::bytea), created_at, expires_at))
 $$;
 SELECT org, owner, level,
@@ -378,27 +379,27 @@ FROM (VALUES
 SELECT pg_temp.insert_key('create-ent', 'gus', 'admin', $$'2001-02-03'$$, $$'2002-02-03'$$);
 
 -- All rows of a statement, or none.
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES
 	('create-ent', 'bob', 'many', 'standard', sha256('create many 1')),
 	('create-ent', 'bob', 'many', 'admin', sha256('create many 2'));
 -- COPY, as of now
-COPY apikey_key (org_id, owner_id, name, level, digest) FROM stdin;
+COPY apikeys_private.apikey_key (org_id, owner_id, name, level, digest) FROM stdin;
 create-ent	bob	many	standard	\\x00000000000000000000000000000000000000000000000000000000c0ffee01
 create-ent	bob	many	admin	\\x00000000000000000000000000000000000000000000000000000000c0ffee02
 \.
-COPY apikey_key (org_id, owner_id, name, level, digest) FROM stdin;
+COPY apikeys_private.apikey_key (org_id, owner_id, name, level, digest) FROM stdin;
 create-biz	ann	many	architect	\\x00000000000000000000000000000000000000000000000000000000c0ffee03
 \.
-SELECT count(*) FROM apikey_key WHERE name = 'many';
+SELECT count(*) FROM apikeys_private.apikey_key WHERE name = 'many';
 -- COPY, as of a dump
-COPY apikey_key (org_id, owner_id, name, level, digest, created_at) FROM stdin;
+COPY apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at) FROM stdin;
 create-ent	bob	many	admin	\\x00000000000000000000000000000000000000000000000000000000c0ffee04	2020-02-02 00:00:00+00
 create-biz	ann	many	architect	\\x00000000000000000000000000000000000000000000000000000000c0ffee05	2020-02-02 00:00:00+00
 \.
-SELECT org_id, owner_id, level, suffix FROM apikey_key WHERE name = 'many' ORDER BY digest;
+SELECT org_id, owner_id, level, suffix FROM apikeys_private.apikey_key WHERE name = 'many' ORDER BY digest;
 
 -- Changing and giving away: the rule is asked of who shall have the key.
-SELECT what, pg_temp.try(format($$UPDATE apikey_key SET %s WHERE org_id = 'create-ent' AND name = 'first'$$, what))
+SELECT what, pg_temp.try(format($$UPDATE apikeys_private.apikey_key SET %s WHERE org_id = 'create-ent' AND name = 'first'$$, what))
 FROM (VALUES
 	(1, $$owner_id = 'bob'$$),
 	(2, $$level = 'architect', owner_id = 'bob'$$),
@@ -410,9 +411,9 @@ FROM (VALUES
 	(8, $$org_id = 'create-biz', owner_id = 'ann'$$),
 	(9, $$owner_id = 'ann', level = 'admin'$$)
 ) v (n, what) ORDER BY n;
-SELECT owner_id, level FROM apikey_key WHERE org_id = 'create-ent' AND name = 'first';
+SELECT owner_id, level FROM apikeys_private.apikey_key WHERE org_id = 'create-ent' AND name = 'first';
 SELECT user_id, level FROM apikey_verify(:'first');
 
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'create-%' \g /dev/null
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'create-%' \g /dev/null
 DROP OWNED BY regress_create_app;
 DROP ROLE regress_create_app;

@@ -174,7 +174,7 @@ SELECT string_agg(name, ' ' ORDER BY name) FROM apikeys;
 COMMIT;
 SELECT pg_temp.alive();
 RESET SESSION AUTHORIZATION;
-UPDATE apikey_key SET expires_at = '2001-01-01' WHERE org_id = 'delete-one' AND name = 'arc1';
+UPDATE apikeys_private.apikey_key SET expires_at = '2001-01-01' WHERE org_id = 'delete-one' AND name = 'arc1';
 SET SESSION AUTHORIZATION regress_delete_app;
 BEGIN;
 SELECT apikey_act_as('delete-one', 'arc') \gset
@@ -208,9 +208,9 @@ COMMIT;
 SELECT pg_temp.alive();
 -- What is left is what was not deleted.
 RESET SESSION AUTHORIZATION;
-SELECT org_id, owner_id, name FROM apikey_key WHERE org_id LIKE 'delete-%' ORDER BY 1, 3;
-SELECT org_id FROM apikey_legacy WHERE org_id LIKE 'delete-%';
-SELECT count(*) AS members FROM apikey_member WHERE org_id LIKE 'delete-%';
+SELECT org_id, owner_id, name FROM apikeys_private.apikey_key WHERE org_id LIKE 'delete-%' ORDER BY 1, 3;
+SELECT org_id FROM apikeys_private.apikey_legacy WHERE org_id LIKE 'delete-%';
+SELECT count(*) AS members FROM apikeys_private.apikey_member WHERE org_id LIKE 'delete-%';
 
 -- By database role, without a grant of anything
 CREATE ROLE regress_delete_zoe;
@@ -223,6 +223,6 @@ RESET SESSION AUTHORIZATION;
 DROP ROLE regress_delete_zoe;
 
 DROP TABLE made, target, outcome;
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'delete-%' \g /dev/null
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'delete-%' \g /dev/null
 DROP OWNED BY regress_delete_app;
 DROP ROLE regress_delete_app;

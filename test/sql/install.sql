@@ -39,7 +39,7 @@ DROP EXTENSION pgcrypto;
 -- running the script by hand stops at its guard
 SELECT setting || '/extension/apikeys--' || extversion || '.sql' AS script
 FROM pg_config(), pg_extension WHERE name = 'SHAREDIR' AND extname = 'apikeys' \gset
-SELECT split_part(pg_read_file(:'script'), E'\n', 4) LIKE '\\echo Use "CREATE EXTENSION apikeys%" to load this file. \\quit' AS guarded;
+SELECT pg_read_file(:'script') ~ '\A(--[^\n]*\n|\n)*\\echo Use "CREATE EXTENSION apikeys[^\n]*" to load this file. \\quit\n' AS guarded;
 
 --
 -- Objects
@@ -72,13 +72,25 @@ WHERE t.oid IS NULL
 	OR t.typcategory <> 'A' AND coalesce(c.relkind, 'c') = 'c'
 ORDER BY pg_describe_object(m.classid, m.objid, 0) COLLATE "C";
 
--- all of them in its schema and the installer's own
-SELECT count(*) FILTER (WHERE relnamespace <> 'public'::regnamespace) AS elsewhere,
+-- all of them in its schema or the private one, and the installer's own
+SELECT count(*) FILTER (WHERE relnamespace NOT IN ('public'::regnamespace, 'apikeys_private'::regnamespace)) AS elsewhere,
 	count(*) FILTER (WHERE relowner <> current_user::regrole) AS not_mine
 FROM relations;
-SELECT count(*) FILTER (WHERE pronamespace <> 'public'::regnamespace) AS elsewhere,
+SELECT count(*) FILTER (WHERE pronamespace NOT IN ('public'::regnamespace, 'apikeys_private'::regnamespace)) AS elsewhere,
 	count(*) FILTER (WHERE proowner <> current_user::regrole) AS not_mine
 FROM functions;
+-- which nobody but its owner may use, and which has no objects but ours
+SELECT nspowner = current_user::regrole AS mine,
+	(SELECT count(*) FROM aclexplode(nspacl) WHERE grantee <> nspowner) AS granted,
+	(SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND relkind NOT IN ('i', 'c')
+		AND c.oid NOT IN (SELECT oid FROM relations)) AS strange_relations,
+	(SELECT count(*) FROM pg_proc p WHERE p.pronamespace = n.oid
+		AND p.oid NOT IN (SELECT oid FROM functions)) AS strange_functions
+FROM pg_namespace n WHERE nspname = 'apikeys_private';
+-- All that is locked is there: a table, a sequence, or a composite type, which
+-- is a relation as well. Views are outside, and only what is named with them.
+SELECT string_agg(relname, ', ' ORDER BY relname COLLATE "C") AS outside
+FROM relations WHERE relnamespace = 'public'::regnamespace;
 
 -- what has no comment
 SELECT pg_describe_object(classid, objid, 0) AS uncommented
@@ -107,7 +119,7 @@ FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
 GROUP BY t.typname ORDER BY t.typname COLLATE "C";
 
 SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) AS apikey_identity
-FROM pg_attribute WHERE attrelid = 'apikey_identity'::regclass AND attnum > 0;
+FROM pg_attribute WHERE attrelid = 'apikeys_private.apikey_identity'::regclass AND attnum > 0;
 
 --
 -- Tables
@@ -140,7 +152,7 @@ SELECT t.relation::regclass, t.condition
 FROM pg_extension x, unnest(x.extconfig, x.extcondition) AS t (relation, condition)
 WHERE x.extname = 'apikeys'
 ORDER BY t.relation::regclass::text COLLATE "C";
-SELECT pg_get_serial_sequence('apikey_key', 'key_id');
+SELECT pg_get_serial_sequence('apikeys_private.apikey_key', 'key_id');
 
 -- Row-level security is on; nobody but the owner has a privilege on a whole
 -- table or the sequence, only SELECT on the views; views act for who asks.
@@ -152,6 +164,8 @@ FROM relations r WHERE r.relkind IN ('r', 'v', 'S')
 ORDER BY r.relname COLLATE "C";
 
 -- the same asked of a role without anything
+SELECT r AS role, has_schema_privilege(r, 'apikeys_private', 'USAGE') AS names_tables, has_schema_privilege(r, 'apikeys_private', 'CREATE') AS adds_to_them
+FROM unnest('{install_nobody,install_app,install_admin,pg_monitor,pg_database_owner,pg_checkpoint}'::name[]) AS r;
 SELECT r.relname, p AS privilege
 FROM relations r, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p
 WHERE r.relkind IN ('r', 'v') AND has_table_privilege('install_nobody', r.oid, p)
@@ -228,7 +242,8 @@ SELECT apikey_check_level(:'old', 'admin') FROM generate_series(1, 3);
 DROP EXTENSION apikeys;
 SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'apikey%') AS relations,
 	(SELECT count(*) FROM pg_proc WHERE proname LIKE 'apikey%') AS functions,
-	(SELECT count(*) FROM pg_type WHERE typname LIKE 'apikey%') AS types;
+	(SELECT count(*) FROM pg_type WHERE typname LIKE 'apikey%') AS types,
+	(SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'apikey%') AS schemas;
 
 -- A schema that needs quoting and is not on the search path, and another for
 -- pgcrypto. What there is in it already is in the way, not taken over.
@@ -244,9 +259,16 @@ DROP FUNCTION :api.apikey_suffix(text);
 CREATE TYPE :api.apikey_level AS ENUM ('admin', 'standard');
 CREATE EXTENSION apikeys SCHEMA :api;
 DROP TYPE :api.apikey_level;
-CREATE TABLE :api.apikey_key (digest bytea);
+CREATE VIEW :api.apikeys AS SELECT 'mine' AS kind;
 CREATE EXTENSION apikeys SCHEMA :api;
-DROP TABLE :api.apikey_key;
+DROP VIEW :api.apikeys;
+CREATE SCHEMA apikeys_private;
+CREATE TABLE apikeys_private.apikey_key (digest bytea);
+CREATE EXTENSION apikeys SCHEMA :api;
+DROP TABLE apikeys_private.apikey_key;
+CREATE EXTENSION apikeys SCHEMA :api;
+DROP SCHEMA apikeys_private;
+CREATE EXTENSION apikeys SCHEMA apikeys_private;
 
 -- Nor do settings change what is made. (Since PostgreSQL 19 one of them is fixed.)
 SET quote_all_identifiers = on;
@@ -257,7 +279,8 @@ RESET standard_conforming_strings;
 SELECT "check", detail FROM :api.apikey_selfcheck() WHERE NOT ok;
 SELECT :api.apikey_pattern(), has_table_privilege('pg_monitor', :'api' || '.apikey_stats', 'SELECT') AS monitored;
 GRANT USAGE ON SCHEMA :api TO PUBLIC;
-SELECT count(*) > 0 AS members, count(*) FILTER (WHERE pg_describe_object(classid, objid, 0) NOT LIKE '%"API keys \%s".%') AS elsewhere
+SELECT count(*) > 0 AS members, count(*) FILTER (WHERE pg_describe_object(classid, objid, 0) NOT LIKE '%"API keys \%s".%'
+		AND pg_describe_object(classid, objid, 0) NOT LIKE '% apikeys\_private%') AS elsewhere
 FROM members;
 SET search_path = pg_catalog;
 
@@ -352,7 +375,7 @@ DROP EXTENSION apikeys;
 CREATE EXTENSION apikeys;
 SELECT apikey_remove_org('install');
 SELECT apikey_save_org('install', 'Newest');
-SELECT name FROM apikey_org WHERE org_id = 'install';
+SELECT name FROM apikeys_private.apikey_org WHERE org_id = 'install';
 SELECT apikey_remove_org('install');
 
 DROP ROLE install_nobody, install_app, install_admin;

@@ -62,7 +62,7 @@ SELECT label, i.* FROM (VALUES
 	(10, 'tab within', E'xxxxxxxx\txxxxxxxx'),
 	(11, 'delete', E'xxxxxxxx\x7fxxxxxxxx'),
 	(12, 'not ASCII', U&'xxxxxxxxxxxxxxxx\00E9'),
-	(13, 'native shape, right suffix', 'ak.' || repeat('x', 43) || '/' || apikey_digest_suffix(sha256(('ak.' || repeat('x', 43))::bytea))),
+	(13, 'native shape, right suffix', 'ak.' || repeat('x', 43) || '/' || apikeys_private.apikey_digest_suffix(sha256(('ak.' || repeat('x', 43))::bytea))),
 	(14, 'native shape, wrong suffix', 'ak.' || repeat('x', 43) || '/0000000'),
 	(15, 'native shape, suffix not of base 32', 'ak.' || repeat('x', 43) || '/uuuuuuu'),
 	(16, 'native shape, other prefix', 'z.' || repeat('x', 43) || '/0000000'),
@@ -76,7 +76,7 @@ SELECT pg_temp.try($$SELECT apikey_import_legacy(NULL, 'legacy-key-of-none')$$) 
 	pg_temp.try($$SELECT apikey_import_legacy('legacy-try', NULL)$$) AS no_key,
 	pg_temp.try($$SELECT apikey_import_legacy('', 'legacy-key-of-none')$$) AS bad_id,
 	pg_temp.try($$SELECT apikey_import_legacy('legacy-none', 'legacy-key-of-none')$$) AS unknown_id;
-SELECT count(*) FROM apikey_legacy WHERE org_id LIKE 'legacy-%';
+SELECT count(*) FROM apikeys_private.apikey_legacy WHERE org_id LIKE 'legacy-%';
 
 --
 -- One for each organization, and each for one organization
@@ -90,16 +90,16 @@ SELECT apikey_check_level('legacy-key-of-one, another', 'standard') AS another,
 	(SELECT org_id FROM apikey_verify('legacy-key-of-one')) AS one, (SELECT org_id FROM apikey_verify('legacy-key-of-two')) AS two;
 -- All that is stored is the digest of the whole text.
 SELECT org_id, digest = sha256('legacy-key-of-one') AS of_one, digest = sha256('legacy-key-of-two') AS of_two
-FROM apikey_legacy WHERE org_id LIKE 'legacy-%' ORDER BY 1;
-SELECT bool_or(l::text LIKE '%legacy-key-of%' OR l::text LIKE '%' || encode('legacy-key-of', 'hex') || '%') AS found FROM apikey_legacy l;
+FROM apikeys_private.apikey_legacy WHERE org_id LIKE 'legacy-%' ORDER BY 1;
+SELECT bool_or(l::text LIKE '%legacy-key-of%' OR l::text LIKE '%' || encode('legacy-key-of', 'hex') || '%') AS found FROM apikeys_private.apikey_legacy l;
 -- It has no name, suffix, owner or level that could be changed. Its number is
 -- from the same sequence as those of other keys.
-SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'apikey_legacy'::regclass AND attnum > 0;
+SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'apikeys_private.apikey_legacy'::regclass AND attnum > 0;
 SET SESSION AUTHORIZATION regress_legacy_ann;
 SELECT apikey_create('native') AS native \gset
 RESET SESSION AUTHORIZATION;
-SELECT k.key_id > max(l.key_id) AS later, pg_get_serial_sequence('apikey_key', 'key_id')
-FROM apikey_key k, apikey_legacy l WHERE k.org_id = 'legacy-one' AND l.org_id LIKE 'legacy-%' GROUP BY k.key_id;
+SELECT k.key_id > max(l.key_id) AS later, pg_get_serial_sequence('apikeys_private.apikey_key', 'key_id')
+FROM apikeys_private.apikey_key k, apikeys_private.apikey_legacy l WHERE k.org_id = 'legacy-one' AND l.org_id LIKE 'legacy-%' GROUP BY k.key_id;
 
 -- A hash index holds a hash of the digest only: where two are the same, each key
 -- is itself.
@@ -166,8 +166,9 @@ RESET SESSION AUTHORIZATION;
 -- It cannot be renamed, lowered, given a suffix or an expiry, or rotated; not
 -- by an admin, and not by one with too many rights either.
 --
-GRANT SELECT, INSERT, UPDATE, DELETE ON apikey_legacy, apikey_key TO regress_legacy_ann;
-CREATE TEMP TABLE legacy_before AS SELECT * FROM apikey_legacy WHERE org_id LIKE 'legacy-%';
+GRANT USAGE ON SCHEMA apikeys_private TO regress_legacy_ann;
+GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_legacy, apikeys_private.apikey_key TO regress_legacy_ann;
+CREATE TEMP TABLE legacy_before AS SELECT * FROM apikeys_private.apikey_legacy WHERE org_id LIKE 'legacy-%';
 SET SESSION AUTHORIZATION regress_legacy_ann;
 SELECT statement, pg_temp.try(statement) FROM (VALUES
 	(1, $$SELECT apikey_update('-of-one', 'renamed')$$),
@@ -180,22 +181,22 @@ SELECT statement, pg_temp.try(statement) FROM (VALUES
 	(8, $$SELECT apikey_rotate(suffix) FROM apikeys_legacy$$),
 	(9, $$SELECT apikey_delete('-of-one')$$),
 	(10, $$SELECT apikey_delete(suffix) FROM apikeys_legacy$$),
-	(11, $$UPDATE apikey_legacy SET digest = sha256('legacy')$$),
-	(12, $$UPDATE apikey_legacy SET org_id = 'legacy-one'$$),
-	(13, $$UPDATE apikey_legacy SET created_at = '2001-01-01'$$),
+	(11, $$UPDATE apikeys_private.apikey_legacy SET digest = sha256('legacy')$$),
+	(12, $$UPDATE apikeys_private.apikey_legacy SET org_id = 'legacy-one'$$),
+	(13, $$UPDATE apikeys_private.apikey_legacy SET created_at = '2001-01-01'$$),
 	(14, $$UPDATE apikeys_legacy SET name = 'renamed'$$),
 	(15, $$UPDATE apikeys SET level = 'standard'$$),
 	(16, $$DELETE FROM apikeys_legacy$$),
-	(17, $$INSERT INTO apikey_legacy (org_id, digest) VALUES ('legacy-one', sha256('legacy'))$$)
+	(17, $$INSERT INTO apikeys_private.apikey_legacy (org_id, digest) VALUES ('legacy-one', sha256('legacy'))$$)
 ) v (n, statement) ORDER BY n;
 RESET SESSION AUTHORIZATION;
-SELECT count(*) AS same FROM legacy_before JOIN apikey_legacy USING (org_id, key_id, digest, created_at);
+SELECT count(*) AS same FROM legacy_before JOIN apikeys_private.apikey_legacy USING (org_id, key_id, digest, created_at);
 SELECT apikey_check_level('legacy-key-of-one', 'admin');
 
 --
 -- As principal it has the rights of its level, is no member, and manages no keys.
 --
-INSERT INTO apikey_capability VALUES ('legacy_low', 'standard'), ('legacy_middle', 'architect'), ('legacy_high', 'admin');
+INSERT INTO apikeys_private.apikey_capability VALUES ('legacy_low', 'standard'), ('legacy_middle', 'architect'), ('legacy_high', 'admin');
 SET SESSION AUTHORIZATION regress_legacy_app;
 BEGIN;
 SELECT * FROM apikey_authenticate('legacy-key-of-one');
@@ -208,7 +209,7 @@ SELECT pg_temp.try($$SELECT apikey_create('minted')$$) AS creates, pg_temp.try($
 COMMIT;
 SELECT apikey_current_org();
 RESET SESSION AUTHORIZATION;
-DELETE FROM apikey_capability WHERE capability LIKE 'legacy%';
+DELETE FROM apikeys_private.apikey_capability WHERE capability LIKE 'legacy%';
 
 --
 -- It goes by itself, with its organization, and not with its members; and there
@@ -228,11 +229,11 @@ SELECT apikey_check_level('legacy-key-of-one', 'admin'), apikey_me('legacy-key-o
 SELECT apikey_import_legacy('legacy-one', 'legacy-key-of-one') \gset
 SELECT apikey_check_level('legacy-key-of-one', 'admin');
 -- Plain DML deletes it, or moves it with its organization.
-UPDATE apikey_org SET org_id = 'legacy-uno' WHERE org_id = 'legacy-one';
+UPDATE apikeys_private.apikey_org SET org_id = 'legacy-uno' WHERE org_id = 'legacy-one';
 SELECT org_id FROM apikey_verify('legacy-key-of-one');
-DELETE FROM apikey_legacy WHERE org_id = 'legacy-uno';
+DELETE FROM apikeys_private.apikey_legacy WHERE org_id = 'legacy-uno';
 SELECT apikey_check_level('legacy-key-of-one', 'admin');
 
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'legacy-%' \g /dev/null
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'legacy-%' \g /dev/null
 DROP OWNED BY regress_legacy_app, regress_legacy_ann, regress_legacy_bob;
 DROP ROLE regress_legacy_app, regress_legacy_ann, regress_legacy_bob;

@@ -8,6 +8,7 @@
 --
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
+SET apikeys.session_principal = on;	-- so that a principal can last
 
 CREATE ROLE limits_app;
 CREATE ROLE limits_ann;
@@ -78,17 +79,17 @@ BEGIN
 	END;
 	RETURN pg_stat_get_xact_blocks_fetched(toast) - before;
 END $$;
-INSERT INTO apikey_capability VALUES ('limits', 'standard');
+INSERT INTO apikeys_private.apikey_capability VALUES ('limits', 'standard');
 SELECT apikey_act_as('limits', 'ann', true);
 SELECT expression, pg_temp.fetched(expression, '>') AS compressed, pg_temp.fetched(expression, '<') AS external
 FROM (VALUES ('apikey_check_level(v, ''standard'')'), ('apikey_check(v, ''limits'')'), ('apikey_is_wellformed(v)'), ('apikey_suffix(v)'), ('apikey_me(v)'),
 		('(apikey_inspect(v)).status'), ('(SELECT level FROM apikey_verify(v))'), ('apikey_authenticate(v)'),
 		('apikey_import_legacy(''limits'', v)'), ('apikey_save_org(v, ''a'')'), ('apikey_create(v)'),
-		('apikey_is_id(v)'), ('apikey_is_name(v)')) AS e (expression);
+		('apikeys_private.apikey_is_id(v)'), ('apikeys_private.apikey_is_name(v)')) AS e (expression);
 RESET apikeys.principal;
-DELETE FROM apikey_capability WHERE capability = 'limits';
+DELETE FROM apikeys_private.apikey_capability WHERE capability = 'limits';
 SELECT pg_temp.fetched('length(v)', '>') > 10 AS compressed, pg_temp.fetched('length(v)', '<') > 10 AS external;
-SELECT apikey_check_level(v, 'standard'), apikey_is_wellformed(v), apikey_suffix(v), apikey_me(v), apikey_is_id(v), apikey_is_name(v) FROM huge;
+SELECT apikey_check_level(v, 'standard'), apikey_is_wellformed(v), apikey_suffix(v), apikey_me(v), apikeys_private.apikey_is_id(v), apikeys_private.apikey_is_name(v) FROM huge;
 -- the functions that are not asked so often refuse it as well
 SELECT call, pg_temp.try(r, format('SELECT %s FROM huge WHERE octet_length(v) < 1000000', call)) FROM (VALUES
 	('limits_app', 'apikey_authenticate(v)'), ('owner', 'apikey_import_legacy(''limits'', v)'), ('limits_app', 'apikey_act_as(v, v)'),
@@ -118,8 +119,8 @@ SELECT pg_column_compression(compressed), pg_temp.put_away(), apikey_is_wellform
 	apikey_suffix(external_native) = apikey_suffix(packed) AS suffix,
 	v.name, v.level, l.org_id, x.org_id, apikey_check_level(compressed, 'admin') AS compressed, apikey_check_level(external, 'admin') AS external
 FROM stored, apikey_verify(external_native) AS v, apikey_verify(compressed) AS l, apikey_verify(external) AS x;
-DELETE FROM apikey_legacy WHERE org_id = 'limits';
-SELECT pg_temp.try('owner', 'SELECT apikey_import_legacy(''limits'', external) FROM stored'), pg_temp.try('owner', 'DELETE FROM apikey_legacy WHERE org_id = ''limits''');
+DELETE FROM apikeys_private.apikey_legacy WHERE org_id = 'limits';
+SELECT pg_temp.try('owner', 'SELECT apikey_import_legacy(''limits'', external) FROM stored'), pg_temp.try('owner', 'DELETE FROM apikeys_private.apikey_legacy WHERE org_id = ''limits''');
 SELECT pg_temp.try('owner', 'SELECT apikey_import_legacy(''limits'', compressed) FROM stored');
 SELECT apikey_check_level(repeat('0123456789', 25), 'admin');
 
@@ -155,12 +156,12 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ': ' || SQLERRM;
 END $$;
-SELECT c AS character, n, octet_length(repeat(c, n)) AS bytes, pg_temp.named(repeat(c, n)), apikey_is_name(repeat(c, n)) AS is_name
+SELECT c AS character, n, octet_length(repeat(c, n)) AS bytes, pg_temp.named(repeat(c, n)), apikeys_private.apikey_is_name(repeat(c, n)) AS is_name
 FROM unnest('{a,é,€,😀}'::text[]) AS c, unnest('{0,1,99,100,101,400,401}'::int[]) AS n ORDER BY n, octet_length(c);
-SELECT name, pg_temp.named(name) FROM unnest(ARRAY[' ', '%', '_', '\', '''', '"', '$1', '$$', '{}', ';--', '../', '<b>', '''; DROP TABLE apikey_key; --', 'e' || E'\u0301']) AS name;
+SELECT name, pg_temp.named(name) FROM unnest(ARRAY[' ', '%', '_', '\', '''', '"', '$1', '$$', '{}', ';--', '../', '<b>', '''; DROP TABLE apikeys_private.apikey_key; --', 'e' || E'\u0301']) AS name;
 -- the control characters are ASCII's and C1, which terminals obey as well
 SELECT range_agg(int4range(c, c, '[]')) AS control FROM generate_series(1, 65535) AS c
-WHERE c NOT BETWEEN 55296 AND 57343 AND NOT apikey_is_name('a' || chr(c));
+WHERE c NOT BETWEEN 55296 AND 57343 AND NOT apikeys_private.apikey_is_name('a' || chr(c));
 SELECT pg_temp.named(E'a\001'), pg_temp.named(E'\037'), pg_temp.named(E'\177a'), pg_temp.named(E'\u0080'), pg_temp.named(E'a\u009Fb'), pg_temp.named(E'a\u00A0b');
 SELECT pg_temp.named(E'\033[31mred'), pg_temp.named(E'\u009B31mred'), pg_temp.named(E'two\nlines');
 
@@ -184,15 +185,15 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ': ' || SQLERRM;
 END $$;
-SELECT c AS character, n, octet_length(repeat(c, n)) AS bytes, pg_temp.identified(repeat(c, n)), apikey_is_id(repeat(c, n)) AS is_id
+SELECT c AS character, n, octet_length(repeat(c, n)) AS bytes, pg_temp.identified(repeat(c, n)), apikeys_private.apikey_is_id(repeat(c, n)) AS is_id
 FROM unnest('{a,é,😀}'::text[]) AS c, unnest('{0,1,32,33,64,65,127,128,129}'::int[]) AS n ORDER BY octet_length(c), n;
 SELECT id, pg_temp.identified(id) FROM unnest(ARRAY[' ', '%', '_', '\', '''', '"', '$1', '{}', ';--', 'member', 'key', E'a\u00A0b', 'A', 'a ']) AS id;
 SELECT range_agg(int4range(c, c, '[]')) AS control FROM generate_series(1, 65535) AS c
-WHERE c NOT BETWEEN 55296 AND 57343 AND NOT apikey_is_id('a' || chr(c));
+WHERE c NOT BETWEEN 55296 AND 57343 AND NOT apikeys_private.apikey_is_id('a' || chr(c));
 SELECT pg_temp.identified(E'a\tb'), pg_temp.identified(E'a\n'), pg_temp.identified(E'\177'), pg_temp.identified(E'a\u0080');
 -- bytes are compared, not what a language takes for equal
 SELECT apikey_save_org('limits X', 'Upper'), apikey_save_org('limits x', 'Lower'), apikey_save_org('limits x ', 'Blank');
-SELECT org_id || '.' AS org_id, name FROM apikey_org WHERE org_id LIKE 'limits _%' ORDER BY org_id;
+SELECT org_id || '.' AS org_id, name FROM apikeys_private.apikey_org WHERE org_id LIKE 'limits _%' ORDER BY org_id;
 SELECT apikey_remove_org('limits X'), apikey_remove_org('limits x'), apikey_remove_org('limits x ');
 
 -- what has no limit of its own: an email of a megabyte, in JSON too
@@ -211,7 +212,7 @@ BEGIN
 	BEGIN
 		key := apikey_create('until', 'standard', expires_at);
 		PERFORM set_config('role', session_user, true);
-		result := (apikey_inspect(key)).status || CASE WHEN (apikey_inspect(key)).expires_at = until.expires_at THEN ', as given' ELSE ', changed' END;
+		result := (apikey_inspect(key)).status || CASE WHEN (apikey_inspect(key)).expires_at IS NOT DISTINCT FROM nullif(until.expires_at, 'infinity') THEN ', as given' ELSE ', changed' END;
 	EXCEPTION WHEN OTHERS THEN
 		result := SQLSTATE || ': ' || SQLERRM;
 	END;
@@ -246,8 +247,8 @@ BEGIN
 	o := apikey_inspect(old);
 	n := apikey_inspect(new);
 	RETURN format('old %s, %s; new %s%s', o.status,
-		CASE WHEN o.expires_at = rotated.expires_at THEN 'its own expiry' WHEN o.expires_at BETWEEN now() + rotated.overlap AND clock_timestamp() + rotated.overlap THEN 'the overlap' ELSE o.expires_at::text END,
-		n.status, CASE WHEN n.expires_at <> rotated.expires_at THEN ', changed' END);
+		CASE WHEN o.expires_at IS NOT DISTINCT FROM nullif(rotated.expires_at, 'infinity') THEN 'its own expiry' WHEN o.expires_at BETWEEN now() + rotated.overlap AND clock_timestamp() + rotated.overlap THEN 'the overlap' ELSE o.expires_at::text END,
+		n.status, CASE WHEN n.expires_at IS DISTINCT FROM nullif(rotated.expires_at, 'infinity') THEN ', changed' END);
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ': ' || SQLERRM;
 END $$;

@@ -105,14 +105,14 @@ SELECT viewer, apikeys, apikeys_mine, apikeys_legacy FROM seen ORDER BY n;
 -- All columns
 BEGIN;
 SELECT apikey_act_as('list-one', 'ann') \gset
-SELECT kind, org_id, owner_id, owner_email, name, level, expires_at = 'infinity' AS for_ever,
+SELECT kind, org_id, owner_id, owner_email, name, level, expires_at IS NULL AS for_ever,
 	suffix = (SELECT apikey_suffix(value) FROM made m WHERE m.name = a.name) AS suffix,
 	created_at BETWEEN :'started' AND now() AS created_now
 FROM apikeys a ORDER BY kind DESC, name;
 COMMIT;
 BEGIN;
 SELECT apikey_act_as('list-one', 'bob') \gset
-SELECT kind, org_id, owner_id, owner_email, name, level, expires_at = 'infinity' AS for_ever,
+SELECT kind, org_id, owner_id, owner_email, name, level, expires_at IS NULL AS for_ever,
 	suffix = (SELECT apikey_suffix(value) FROM made m WHERE m.name = a.name) AS suffix
 FROM apikeys_mine a ORDER BY name;
 COMMIT;
@@ -176,31 +176,42 @@ SELECT name FROM apikeys WHERE kind = 'user' AND pg_temp.leak(name) ORDER BY nam
 SELECT count(*) FROM apikeys WHERE pg_temp.leak(org_id);
 SELECT count(*) FROM apikeys_mine WHERE pg_temp.leak(owner_id);
 SELECT count(*) FROM apikeys_legacy WHERE pg_temp.leak(org_id);
-SELECT count(*) FROM apikey_key WHERE pg_temp.leak(name);
-SELECT count(*) FROM apikey_member WHERE pg_temp.leak(email);
-SELECT count(*) FROM apikey_legacy WHERE pg_temp.leak(org_id);
+-- the tables cannot be named
+SELECT count(*) FROM apikeys_private.apikey_key;
+COPY apikeys_private.apikey_key (owner_id) TO STDOUT;
+SELECT 'apikeys_private.apikey_key'::regclass;
+BEGIN;
+LOCK TABLE apikeys_private.apikey_key IN ACCESS SHARE MODE;
+ROLLBACK;
+RESET SESSION AUTHORIZATION;
+-- nor do they tell more where a DBA let bob name them
+GRANT USAGE ON SCHEMA apikeys_private TO regress_list_bob;
+SET SESSION AUTHORIZATION regress_list_bob;
+SELECT count(*) FROM apikeys_private.apikey_key WHERE pg_temp.leak(name);
+SELECT count(*) FROM apikeys_private.apikey_member WHERE pg_temp.leak(email);
+SELECT count(*) FROM apikeys_private.apikey_legacy WHERE pg_temp.leak(org_id);
 -- a cast and a division that would fail on a row of somebody else
 SELECT count(*) FROM apikeys WHERE 1 / length(replace(name, 'ann1', '')) >= 0;
 SELECT count(*) FROM apikeys WHERE CASE WHEN owner_id <> 'bob' THEN name::int = 1 ELSE true END;
 -- COPY
 COPY (SELECT name FROM apikeys ORDER BY name) TO STDOUT;
-COPY apikey_key (owner_id) TO STDOUT;
-COPY apikey_key TO STDOUT;
+COPY apikeys_private.apikey_key (owner_id) TO STDOUT;
+COPY apikeys_private.apikey_key TO STDOUT;
 SET row_security = off;
 SELECT count(*) FROM apikeys;
-SELECT count(*) FROM apikey_key;
+SELECT count(*) FROM apikeys_private.apikey_key;
 RESET row_security;
 -- what is not granted
-SELECT digest FROM apikey_key;
-SELECT key_id FROM apikey_key;
-SELECT * FROM apikey_key;
-SELECT digest FROM apikey_legacy;
-SELECT role FROM apikey_member;
-SELECT * FROM apikey_org;
-SELECT * FROM apikey_capability;
-SELECT count(*) FROM apikey_key_id_seq;
+SELECT digest FROM apikeys_private.apikey_key;
+SELECT key_id FROM apikeys_private.apikey_key;
+SELECT * FROM apikeys_private.apikey_key;
+SELECT digest FROM apikeys_private.apikey_legacy;
+SELECT role FROM apikeys_private.apikey_member;
+SELECT * FROM apikeys_private.apikey_org;
+SELECT * FROM apikeys_private.apikey_capability;
+SELECT count(*) FROM apikeys_private.apikey_key_id_seq;
 BEGIN;
-LOCK TABLE apikey_key IN ACCESS SHARE MODE;
+LOCK TABLE apikeys_private.apikey_key IN ACCESS SHARE MODE;
 ROLLBACK;
 BEGIN;
 LOCK TABLE apikeys IN ROW EXCLUSIVE MODE;
@@ -245,9 +256,9 @@ DROP VIEW list_view;
 -- is found by index.
 --
 SELECT apikey_save_org('list-big', 'Big'), apikey_save_member('list-big', 'max', '', 'admin') \gset
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest)
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest)
 SELECT 'list-big', 'max', 'big' || i, 'standard', sha256(('list-big' || i)::bytea) FROM generate_series(1, 1000) i;
-ANALYZE apikey_key, apikey_legacy, apikey_member;
+ANALYZE apikeys_private.apikey_key, apikeys_private.apikey_legacy, apikeys_private.apikey_member;
 -- on: the columns of conditions on an index of the tables of keys
 CREATE FUNCTION pg_temp.plan(statement text, OUT asks_once boolean, OUT "on" text, OUT scans boolean)
 LANGUAGE plpgsql AS $$
@@ -259,7 +270,7 @@ BEGIN
 		plan := plan || line || E'\n';
 	END LOOP;
 	asks_once := plan ~ 'InitPlan' AND
-		plan !~ '(Filter|Cond|Qual): [^\n]*apikey_(visible_org|sees_all|current_user)\(';
+		plan !~ '(Filter|Cond|Qual): [^\n]*apikey_(visible_org|admin_org|own_seat|sees_others|current_user)\(';
 	SELECT string_agg(DISTINCT c[1], ', ' ORDER BY c[1]) INTO "on"
 	FROM regexp_matches(plan, 'Index (?:Only )?Scan using apikey_\w+ on apikey_(?:key|legacy)\M[^\n]*\n\s*Index Cond: ([^\n]*)', 'g') cond,
 		regexp_matches(cond[1], '\m(org_id|owner_id|suffix|created_at)\M', 'g') c;
@@ -272,9 +283,10 @@ SELECT statement, p.* FROM (VALUES
 	(1, 'SELECT * FROM apikeys'),
 	(2, 'SELECT * FROM apikeys_mine'),
 	(3, 'SELECT * FROM apikeys WHERE suffix = ''0123456'''),
+	(4, 'SELECT * FROM apikeys_mine WHERE suffix = ''0123456'' AND created_at > now() AND level = ''admin'''),	-- takes in none
 	(5, 'SELECT * FROM apikeys WHERE kind = ''user'' AND created_at > now() - interval ''1 microsecond'''),
 	(6, 'SELECT * FROM apikeys_legacy'),
-	(7, 'SELECT name FROM apikey_key')
+	(7, 'SELECT name FROM apikeys_private.apikey_key')	-- what bob may still name
 ) v (n, statement), pg_temp.plan(statement) p ORDER BY n;
 RESET SESSION AUTHORIZATION;
 RESET enable_bitmapscan;
@@ -283,13 +295,15 @@ RESET enable_seqscan;
 --
 -- DML granted by a DBA: the policies say what it reaches.
 --
-GRANT SELECT, INSERT, UPDATE, DELETE ON apikey_key, apikey_legacy, apikey_member, apikey_org, apikey_capability
+GRANT USAGE ON SCHEMA apikeys_private
 	TO regress_list_ann, regress_list_bob, regress_list_gus, regress_list_zoe, regress_list_eve;
-GRANT USAGE ON apikey_key_id_seq TO regress_list_ann, regress_list_bob, regress_list_gus, regress_list_zoe, regress_list_eve;
+GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy, apikeys_private.apikey_member, apikeys_private.apikey_org, apikeys_private.apikey_capability
+	TO regress_list_ann, regress_list_bob, regress_list_gus, regress_list_zoe, regress_list_eve;
+GRANT USAGE ON apikeys_private.apikey_key_id_seq TO regress_list_ann, regress_list_bob, regress_list_gus, regress_list_zoe, regress_list_eve;
 CREATE FUNCTION pg_temp.counts() RETURNS TABLE (viewer name, key bigint, legacy bigint, member bigint, org bigint, capability bigint)
 LANGUAGE sql AS $$
-	SELECT current_user, (SELECT count(*) FROM apikey_key), (SELECT count(*) FROM apikey_legacy),
-		(SELECT count(*) FROM apikey_member), (SELECT count(*) FROM apikey_org), (SELECT count(*) FROM apikey_capability)
+	SELECT current_user, (SELECT count(*) FROM apikeys_private.apikey_key), (SELECT count(*) FROM apikeys_private.apikey_legacy),
+		(SELECT count(*) FROM apikeys_private.apikey_member), (SELECT count(*) FROM apikeys_private.apikey_org), (SELECT count(*) FROM apikeys_private.apikey_capability)
 $$;
 SET SESSION AUTHORIZATION regress_list_ann;
 SELECT * FROM pg_temp.counts();
@@ -309,40 +323,40 @@ RESET SESSION AUTHORIZATION;
 CREATE TEMP TABLE attempt (n int GENERATED ALWAYS AS IDENTITY, statement text);
 GRANT SELECT ON attempt TO PUBLIC;
 INSERT INTO attempt (statement) VALUES
-	($$UPDATE apikey_key SET name = 'renamed' WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET name = 'renamed'$$),
-	($$UPDATE apikey_key SET level = 'standard'$$),
-	($$UPDATE apikey_key SET level = 'admin' WHERE owner_id = 'bob'$$),
-	($$UPDATE apikey_key SET expires_at = now() + interval '1 hour' WHERE owner_id = 'bob'$$),
-	($$UPDATE apikey_key SET digest = sha256('list') WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET created_at = '2001-01-01' WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET key_id = 1 WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET owner_id = 'ann' WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET org_id = 'list-two', owner_id = 'ann' WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET suffix = '0000000' WHERE name = 'bob1'$$),
-	($$UPDATE apikey_key SET name = '' WHERE name = 'bob1'$$),
-	($$SELECT 1 FROM apikey_key FOR UPDATE$$),
-	($$DELETE FROM apikey_key WHERE name = 'bob1'$$),
-	($$DELETE FROM apikey_key$$),
-	($$DELETE FROM apikey_key WHERE name = 'zoe2'$$),
-	($$MERGE INTO apikey_key USING (VALUES (1)) v ON name = 'bob1' WHEN MATCHED THEN UPDATE SET name = 'merged'$$),
-	($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-one', 'bob', 'forged', 'standard', sha256('list'))$$),
-	($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at) VALUES ('list-one', 'bob', 'forged', 'admin', sha256('list'), '2001-01-01')$$),
-	($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-one', 'nemo', 'forged', 'standard', sha256('list'))$$),
-	($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-two', 'ann', 'forged', 'architect', sha256('list'))$$),
-	($$UPDATE apikey_legacy SET digest = sha256('list')$$),
-	($$DELETE FROM apikey_legacy$$),
-	($$INSERT INTO apikey_legacy (org_id, digest) VALUES ('list-three', sha256('list'))$$),
-	($$UPDATE apikey_member SET role = 'admin'$$),
-	($$DELETE FROM apikey_member$$),
-	($$INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('list-one', 'forged', '', 'admin')$$),
-	($$INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('list-none', 'forged', '', 'standard')$$),
-	($$UPDATE apikey_org SET plan = 'enterprise'$$),
-	($$DELETE FROM apikey_org$$),
-	($$INSERT INTO apikey_org (org_id, name) VALUES ('list-one', 'forged')$$),
-	($$INSERT INTO apikey_org (org_id, name) VALUES ('list-three', 'forged')$$),
-	($$DELETE FROM apikey_capability$$),
-	($$INSERT INTO apikey_capability VALUES ('list', 'standard')$$);
+	($$UPDATE apikeys_private.apikey_key SET name = 'renamed' WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET name = 'renamed'$$),
+	($$UPDATE apikeys_private.apikey_key SET level = 'standard'$$),
+	($$UPDATE apikeys_private.apikey_key SET level = 'admin' WHERE owner_id = 'bob'$$),
+	($$UPDATE apikeys_private.apikey_key SET expires_at = now() + interval '1 hour' WHERE owner_id = 'bob'$$),
+	($$UPDATE apikeys_private.apikey_key SET digest = sha256('list') WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET created_at = '2001-01-01' WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET key_id = 1 WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET owner_id = 'ann' WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET org_id = 'list-two', owner_id = 'ann' WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET suffix = '0000000' WHERE name = 'bob1'$$),
+	($$UPDATE apikeys_private.apikey_key SET name = '' WHERE name = 'bob1'$$),
+	($$SELECT 1 FROM apikeys_private.apikey_key FOR UPDATE$$),
+	($$DELETE FROM apikeys_private.apikey_key WHERE name = 'bob1'$$),
+	($$DELETE FROM apikeys_private.apikey_key$$),
+	($$DELETE FROM apikeys_private.apikey_key WHERE name = 'zoe2'$$),
+	($$MERGE INTO apikeys_private.apikey_key USING (VALUES (1)) v ON name = 'bob1' WHEN MATCHED THEN UPDATE SET name = 'merged'$$),
+	($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-one', 'bob', 'forged', 'standard', sha256('list'))$$),
+	($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at) VALUES ('list-one', 'bob', 'forged', 'admin', sha256('list'), '2001-01-01')$$),
+	($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-one', 'nemo', 'forged', 'standard', sha256('list'))$$),
+	($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-two', 'ann', 'forged', 'architect', sha256('list'))$$),
+	($$UPDATE apikeys_private.apikey_legacy SET digest = sha256('list')$$),
+	($$DELETE FROM apikeys_private.apikey_legacy$$),
+	($$INSERT INTO apikeys_private.apikey_legacy (org_id, digest) VALUES ('list-three', sha256('list'))$$),
+	($$UPDATE apikeys_private.apikey_member SET role = 'admin'$$),
+	($$DELETE FROM apikeys_private.apikey_member$$),
+	($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('list-one', 'forged', '', 'admin')$$),
+	($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('list-none', 'forged', '', 'standard')$$),
+	($$UPDATE apikeys_private.apikey_org SET plan = 'enterprise'$$),
+	($$DELETE FROM apikeys_private.apikey_org$$),
+	($$INSERT INTO apikeys_private.apikey_org (org_id, name) VALUES ('list-one', 'forged')$$),
+	($$INSERT INTO apikeys_private.apikey_org (org_id, name) VALUES ('list-three', 'forged')$$),
+	($$DELETE FROM apikeys_private.apikey_capability$$),
+	($$INSERT INTO apikeys_private.apikey_capability VALUES ('list', 'standard')$$);
 CREATE TEMP TABLE outcome (n int, viewer text, result text);
 GRANT INSERT ON outcome TO PUBLIC;
 CREATE FUNCTION pg_temp.undone(statement text, OUT result text) LANGUAGE plpgsql AS $$
@@ -369,41 +383,41 @@ FROM attempt JOIN outcome USING (n) GROUP BY n, statement ORDER BY n;
 
 -- What the refusals say tells nothing of other members.
 SET SESSION AUTHORIZATION regress_list_bob;
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-two', 'ann', 'forged', 'architect', sha256('list'));
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-two', 'nemo', 'forged', 'standard', sha256('list'));
-INSERT INTO apikey_member (org_id, user_id, email) VALUES ('list-two', 'forged', '');
-INSERT INTO apikey_member (org_id, user_id, email) VALUES ('list-none', 'forged', '');
-UPDATE apikey_key SET owner_id = 'nemo' WHERE name = 'bob1';
-UPDATE apikey_key SET owner_id = 'ann' WHERE name = 'bob1';
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-two', 'ann', 'forged', 'architect', sha256('list'));
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-two', 'nemo', 'forged', 'standard', sha256('list'));
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email) VALUES ('list-two', 'forged', '');
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email) VALUES ('list-none', 'forged', '');
+UPDATE apikeys_private.apikey_key SET owner_id = 'nemo' WHERE name = 'bob1';
+UPDATE apikeys_private.apikey_key SET owner_id = 'ann' WHERE name = 'bob1';
 -- The rules hold also for whom a DBA's policies let insert; they are told no
 -- more than those refused, and keys are created by functions all the same.
 RESET SESSION AUTHORIZATION;
-CREATE POLICY list_insert ON apikey_member FOR INSERT TO regress_list_eve WITH CHECK (true);
-CREATE POLICY list_insert ON apikey_key FOR INSERT TO regress_list_eve WITH CHECK (true);
+CREATE POLICY list_insert ON apikeys_private.apikey_member FOR INSERT TO regress_list_eve WITH CHECK (true);
+CREATE POLICY list_insert ON apikeys_private.apikey_key FOR INSERT TO regress_list_eve WITH CHECK (true);
 SET SESSION AUTHORIZATION regress_list_eve;
 BEGIN;
-INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('list-one', 'by-eve', '', 'architect'), ('list-two', 'by-eve', '', 'admin');
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('list-one', 'by-eve', '', 'architect'), ('list-two', 'by-eve', '', 'admin');
 ROLLBACK;
-INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('list-two', 'by-eve', '', 'architect');
-INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('list-none', 'by-eve', '', 'architect');
-SELECT pg_temp.try($$INSERT INTO apikey_member (org_id, user_id, email) VALUES ('list-none', 'by-eve', '')$$);
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-one', 'ann', 'forged', 'standard', sha256('list'));
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('list-two', 'by-eve', '', 'architect');
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('list-none', 'by-eve', '', 'architect');
+SELECT pg_temp.try($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email) VALUES ('list-none', 'by-eve', '')$$);
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('list-one', 'ann', 'forged', 'standard', sha256('list'));
 RESET SESSION AUTHORIZATION;
-DROP POLICY list_insert ON apikey_member;
-DROP POLICY list_insert ON apikey_key;
+DROP POLICY list_insert ON apikeys_private.apikey_member;
+DROP POLICY list_insert ON apikeys_private.apikey_key;
 SET SESSION AUTHORIZATION regress_list_bob;
 -- and what is allowed happens
-UPDATE apikey_key SET name = 'bob1 renamed' WHERE name = 'bob1' RETURNING name, level, owner_id;
-DELETE FROM apikey_key WHERE name = 'bob2' RETURNING name;
+UPDATE apikeys_private.apikey_key SET name = 'bob1 renamed' WHERE name = 'bob1' RETURNING name, level, owner_id;
+DELETE FROM apikeys_private.apikey_key WHERE name = 'bob2' RETURNING name;
 SET SESSION AUTHORIZATION regress_list_ann;
-DELETE FROM apikey_key WHERE owner_id = 'gus' RETURNING name;
-DELETE FROM apikey_legacy RETURNING org_id;
+DELETE FROM apikeys_private.apikey_key WHERE owner_id = 'gus' RETURNING name;
+DELETE FROM apikeys_private.apikey_legacy RETURNING org_id;
 RESET SESSION AUTHORIZATION;
-SELECT name FROM apikey_key WHERE org_id IN ('list-one', 'list-two') ORDER BY name;
+SELECT name FROM apikeys_private.apikey_key WHERE org_id IN ('list-one', 'list-two') ORDER BY name;
 SELECT m.name, apikey_check_level(value, 'standard') FROM made m ORDER BY 1;
 SELECT apikey_check_level('list-legacy-of-one', 'admin') AS one, apikey_check_level('list-legacy-of-two', 'admin') AS two;
 
 DROP TABLE made, seen, attempt, outcome;
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'list-%' \g /dev/null
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'list-%' \g /dev/null
 DROP OWNED BY regress_list_app, regress_list_ann, regress_list_bob, regress_list_gus, regress_list_zoe, regress_list_eve;
 DROP ROLE regress_list_app, regress_list_ann, regress_list_bob, regress_list_gus, regress_list_zoe, regress_list_eve;

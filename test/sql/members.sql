@@ -4,6 +4,7 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 RESET client_min_messages;
+SET apikeys.session_principal = on;	-- so that a principal can last
 \set SHOW_CONTEXT never
 \pset null -
 
@@ -17,11 +18,11 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 -- Creates a key that no function would create any more: one of better days.
 CREATE FUNCTION pg_temp.history(org text, owner text, name text, level apikey_level) RETURNS void LANGUAGE sql AS $$
-	INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at)
+	INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at)
 	VALUES (org, owner, name, level, sha256(('members ' || name)::bytea), '2020-02-02')
 $$;
 CREATE FUNCTION pg_temp.keys() RETURNS TABLE (org_id text, owner_id text, name text, level apikey_level) LANGUAGE sql AS $$
-	SELECT org_id, owner_id, name, level FROM apikey_key WHERE org_id LIKE 'members-%' ORDER BY 1, 2, 3
+	SELECT org_id, owner_id, name, level FROM apikeys_private.apikey_key WHERE org_id LIKE 'members-%' ORDER BY 1, 2, 3
 $$;
 
 CREATE ROLE regress_members_app;
@@ -35,15 +36,15 @@ SET SESSION AUTHORIZATION regress_members_app;
 SELECT apikey_save_org('members-one', 'One') \gset
 SELECT apikey_save_org('members-two', 'Two', 'enterprise') \gset
 RESET SESSION AUTHORIZATION;
-SELECT org_id, name, plan, created_at BETWEEN now() - interval '1 minute' AND now() AS created FROM apikey_org WHERE org_id LIKE 'members-%' ORDER BY 1;
-CREATE TEMP TABLE org_before AS SELECT org_id, created_at FROM apikey_org;
+SELECT org_id, name, plan, created_at BETWEEN now() - interval '1 minute' AND now() AS created FROM apikeys_private.apikey_org WHERE org_id LIKE 'members-%' ORDER BY 1;
+CREATE TEMP TABLE org_before AS SELECT org_id, created_at FROM apikeys_private.apikey_org;
 SELECT apikey_save_org('members-one', 'Uno', 'mobile') \gset
-SELECT org_id, name, plan FROM apikey_org WHERE org_id = 'members-one';
+SELECT org_id, name, plan FROM apikeys_private.apikey_org WHERE org_id = 'members-one';
 SELECT apikey_save_org('members-one', NULL) \gset
-SELECT org_id, name, plan FROM apikey_org WHERE org_id = 'members-one';
+SELECT org_id, name, plan FROM apikeys_private.apikey_org WHERE org_id = 'members-one';
 SELECT apikey_save_org('members-one', NULL, 'business') \gset
 SELECT apikey_save_org('members-two', 'Due') \gset
-SELECT org_id, name, plan, o.created_at = b.created_at AS same FROM apikey_org o JOIN org_before b USING (org_id) WHERE org_id LIKE 'members-%' ORDER BY 1;
+SELECT org_id, name, plan, o.created_at = b.created_at AS same FROM apikeys_private.apikey_org o JOIN org_before b USING (org_id) WHERE org_id LIKE 'members-%' ORDER BY 1;
 SELECT pg_temp.try($$SELECT apikey_save_org(NULL, 'x')$$) AS no_id,
 	pg_temp.try($$SELECT apikey_save_org('members-new', NULL)$$) AS new_without_name,
 	pg_temp.try($$SELECT apikey_save_org('', 'x')$$) AS empty,
@@ -65,7 +66,7 @@ SELECT apikey_save_member('members-two', 'arc', 'arc@two.example', 'architect', 
 SELECT apikey_save_member('members-one', 'ann', 'ann@one.example', 'admin') \gset
 RESET SESSION AUTHORIZATION;
 CREATE FUNCTION pg_temp.members() RETURNS TABLE (org_id text, user_id text, email text, role apikey_role, db_role name) LANGUAGE sql AS $$
-	SELECT org_id, user_id, email, role, db_role FROM apikey_member WHERE org_id LIKE 'members-%' ORDER BY 1, 2
+	SELECT org_id, user_id, email, role, db_role FROM apikeys_private.apikey_member WHERE org_id LIKE 'members-%' ORDER BY 1, 2
 $$;
 SELECT * FROM pg_temp.members();
 SELECT apikey_save_member('members-one', 'ann', NULL), apikey_save_member('members-two', 'arc', 'a@two.example') \gset
@@ -77,7 +78,7 @@ SELECT * FROM pg_temp.members();
 -- One database role is one member.
 SELECT apikey_save_member('members-one', 'ann', NULL, NULL, 'regress_members_ann');
 SELECT pg_temp.try($$SELECT apikey_save_member('members-one', 'new', '', NULL, 'regress_members_ann')$$) AS function,
-	pg_temp.try($$UPDATE apikey_member SET db_role = 'regress_members_ann' WHERE org_id = 'members-two' AND user_id = 'ann'$$) AS dml;
+	pg_temp.try($$UPDATE apikeys_private.apikey_member SET db_role = 'regress_members_ann' WHERE org_id = 'members-two' AND user_id = 'ann'$$) AS dml;
 SELECT pg_temp.try($$SELECT apikey_save_member(NULL, 'x', '')$$) AS no_org,
 	pg_temp.try($$SELECT apikey_save_member('members-one', NULL, '')$$) AS no_user,
 	pg_temp.try($$SELECT apikey_save_member('members-one', 'new', NULL)$$) AS new_without_email,
@@ -100,22 +101,22 @@ SELECT * FROM pg_temp.members() WHERE user_id = 'new';
 --
 SELECT apikey_save_member('members-one', 'new', NULL, 'architect');
 SELECT pg_temp.try($$SELECT apikey_save_member('members-one', 'arc', '', 'architect')$$) AS insert,
-	pg_temp.try($$INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('members-one', 'arc', '', 'architect')$$) AS dml_insert,
-	pg_temp.try($$UPDATE apikey_member SET role = 'architect' WHERE org_id = 'members-one' AND user_id = 'new'$$) AS dml_update,
-	pg_temp.try($$UPDATE apikey_member SET role = 'architect' WHERE org_id IN ('members-one', 'members-two')$$) AS dml_some,
-	pg_temp.try($$INSERT INTO apikey_member (org_id, user_id, email) VALUES ('members-none', 'arc', '')$$) AS no_org,
-	pg_temp.try($$INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('members-none', 'arc', '', 'architect')$$) AS no_org_architect;
-COPY apikey_member (org_id, user_id, email, role) FROM stdin;
+	pg_temp.try($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('members-one', 'arc', '', 'architect')$$) AS dml_insert,
+	pg_temp.try($$UPDATE apikeys_private.apikey_member SET role = 'architect' WHERE org_id = 'members-one' AND user_id = 'new'$$) AS dml_update,
+	pg_temp.try($$UPDATE apikeys_private.apikey_member SET role = 'architect' WHERE org_id IN ('members-one', 'members-two')$$) AS dml_some,
+	pg_temp.try($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email) VALUES ('members-none', 'arc', '')$$) AS no_org,
+	pg_temp.try($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('members-none', 'arc', '', 'architect')$$) AS no_org_architect;
+COPY apikeys_private.apikey_member (org_id, user_id, email, role) FROM stdin;
 members-two	arc2	arc2@two.example	architect
 members-one	arc	arc@one.example	architect
 \.
-COPY apikey_member (org_id, user_id, email, role) FROM stdin;
+COPY apikeys_private.apikey_member (org_id, user_id, email, role) FROM stdin;
 members-two	arc1	arc1@two.example	architect
 members-two	arc2	arc2@two.example	architect
 \.
 -- An architect cannot move to where there is none.
-SELECT pg_temp.try($$UPDATE apikey_member SET org_id = 'members-one' WHERE org_id = 'members-two' AND user_id = 'arc1'$$) AS architect,
-	pg_temp.try($$UPDATE apikey_member SET org_id = 'members-one', role = 'standard' WHERE org_id = 'members-two' AND user_id = 'arc1'$$) AS otherwise;
+SELECT pg_temp.try($$UPDATE apikeys_private.apikey_member SET org_id = 'members-one' WHERE org_id = 'members-two' AND user_id = 'arc1'$$) AS architect,
+	pg_temp.try($$UPDATE apikeys_private.apikey_member SET org_id = 'members-one', role = 'standard' WHERE org_id = 'members-two' AND user_id = 'arc1'$$) AS otherwise;
 SELECT * FROM pg_temp.members() WHERE user_id LIKE 'arc%';
 SELECT apikey_remove_member('members-one', 'arc1') \gset
 
@@ -124,18 +125,18 @@ SELECT apikey_remove_member('members-one', 'arc1') \gset
 SELECT apikey_save_org('members-two', NULL, 'advanced');
 SELECT apikey_save_member('members-two', 'arc1', '', 'architect') \gset
 SELECT apikey_save_org('members-two', NULL, 'free');
-UPDATE apikey_org SET plan = 'free' WHERE org_id = 'members-two';
-SELECT p, pg_temp.try(format('UPDATE apikey_org SET plan = %L WHERE org_id = %L', p, 'members-two')) FROM unnest(enum_range(NULL::apikey_plan)) p;
+UPDATE apikeys_private.apikey_org SET plan = 'free' WHERE org_id = 'members-two';
+SELECT p, pg_temp.try(format('UPDATE apikeys_private.apikey_org SET plan = %L WHERE org_id = %L', p, 'members-two')) FROM unnest(enum_range(NULL::apikey_plan)) p;
 SELECT pg_temp.try($$SELECT apikey_save_org('members-two', 'Dos')$$) AS only_the_name,
-	pg_temp.try($$UPDATE apikey_org SET org_id = 'members-zwei', plan = 'free' WHERE org_id = 'members-two'$$) AS with_another_id;
-SELECT org_id, name, plan FROM apikey_org WHERE org_id LIKE 'members-%' ORDER BY 1;
+	pg_temp.try($$UPDATE apikeys_private.apikey_org SET org_id = 'members-zwei', plan = 'free' WHERE org_id = 'members-two'$$) AS with_another_id;
+SELECT org_id, name, plan FROM apikeys_private.apikey_org WHERE org_id LIKE 'members-%' ORDER BY 1;
 -- Keys of the level do not count, and keep working.
 SELECT apikey_act_as('members-two', 'arc1', session => true) \gset
 SELECT apikey_create('architect', 'architect') AS architect \gset
 RESET apikeys.principal;
 SELECT apikey_save_member('members-two', 'arc1', NULL, 'standard'), apikey_save_member('members-two', 'arc2', NULL, 'standard') \gset
 SELECT apikey_save_org('members-two', NULL, 'business') \gset
-SELECT org_id, name, plan FROM apikey_org WHERE org_id = 'members-two';
+SELECT org_id, name, plan FROM apikeys_private.apikey_org WHERE org_id = 'members-two';
 SELECT apikey_check_level(:'architect', 'architect'), (SELECT level FROM apikey_verify(:'architect')), apikey_me(:'architect')->>'role' AS role;
 SELECT pg_temp.try($$SELECT apikey_save_member('members-two', 'arc1', NULL, 'architect')$$);
 -- Both ways in one transaction
@@ -184,16 +185,16 @@ RESET SESSION AUTHORIZATION;
 SELECT apikey_import_legacy('members-one', 'members-legacy-key') \gset
 SELECT pg_temp.history('members-one', 'ann', 'gone', 'admin') \gset
 SELECT apikey_remove_org('members-one') \gset
-SELECT (SELECT count(*) FROM apikey_org WHERE org_id = 'members-one') AS orgs, (SELECT count(*) FROM apikey_member WHERE org_id = 'members-one') AS members,
-	(SELECT count(*) FROM apikey_key WHERE org_id = 'members-one') AS keys, (SELECT count(*) FROM apikey_legacy WHERE org_id = 'members-one') AS legacy,
+SELECT (SELECT count(*) FROM apikeys_private.apikey_org WHERE org_id = 'members-one') AS orgs, (SELECT count(*) FROM apikeys_private.apikey_member WHERE org_id = 'members-one') AS members,
+	(SELECT count(*) FROM apikeys_private.apikey_key WHERE org_id = 'members-one') AS keys, (SELECT count(*) FROM apikeys_private.apikey_legacy WHERE org_id = 'members-one') AS legacy,
 	apikey_check_level('members-legacy-key', 'standard') AS works;
 SELECT * FROM pg_temp.keys();
 SELECT apikey_check_level(:'architect', 'architect');
 -- The same by plain DML
-DELETE FROM apikey_member WHERE org_id = 'members-two' AND user_id = 'arc1';
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'members-two' AND user_id = 'arc1';
 SELECT apikey_check_level(:'architect', 'architect');
 SELECT pg_temp.history('members-two', 'ann', 'gone', 'admin') \gset
-DELETE FROM apikey_org WHERE org_id = 'members-two';
+DELETE FROM apikeys_private.apikey_org WHERE org_id = 'members-two';
 SELECT * FROM pg_temp.members();
 SELECT * FROM pg_temp.keys();
 
@@ -213,59 +214,59 @@ SELECT apikey_create('used', 'admin') AS used \gset
 RESET SESSION AUTHORIZATION;
 SELECT apikey_act_as('members-old', 'ann', session => true) \gset
 SELECT apikey_current_org(), apikey_current_user();
-UPDATE apikey_member SET user_id = 'anna' WHERE org_id = 'members-old' AND user_id = 'ann';
+UPDATE apikeys_private.apikey_member SET user_id = 'anna' WHERE org_id = 'members-old' AND user_id = 'ann';
 SELECT apikey_current_org(), apikey_current_user();
 RESET apikeys.principal;
 SELECT user_id FROM apikey_verify(:'used');
-UPDATE apikey_org SET org_id = 'members-new' WHERE org_id = 'members-old';
+UPDATE apikeys_private.apikey_org SET org_id = 'members-new' WHERE org_id = 'members-old';
 SELECT org_id, user_id, level, name FROM apikey_verify(:'used');
 SELECT org_id, legacy FROM apikey_verify('members-legacy-key');
 SET SESSION AUTHORIZATION regress_members_ann;
 SELECT apikey_current_org(), apikey_current_user();
 RESET SESSION AUTHORIZATION;
-UPDATE apikey_member SET user_id = upper(user_id) WHERE org_id = 'members-new';
+UPDATE apikeys_private.apikey_member SET user_id = upper(user_id) WHERE org_id = 'members-new';
 SELECT * FROM pg_temp.members();
 SELECT * FROM pg_temp.keys();
 -- a member who takes its keys to another organization, below its plan
 SELECT apikey_save_org('members-free', 'Free') \gset
-UPDATE apikey_member SET org_id = 'members-free' WHERE org_id = 'members-new' AND user_id = 'GUS';
+UPDATE apikeys_private.apikey_member SET org_id = 'members-free' WHERE org_id = 'members-new' AND user_id = 'GUS';
 SELECT * FROM pg_temp.keys();
-SELECT count(*) FROM apikey_key k WHERE org_id LIKE 'members-%'
-	AND NOT EXISTS (SELECT FROM apikey_member m WHERE (m.org_id, m.user_id) = (k.org_id, k.owner_id));
+SELECT count(*) FROM apikeys_private.apikey_key k WHERE org_id LIKE 'members-%'
+	AND NOT EXISTS (SELECT FROM apikeys_private.apikey_member m WHERE (m.org_id, m.user_id) = (k.org_id, k.owner_id));
 
 --
 -- In replica mode foreign keys sleep. The rules hold all the same; what goes
 -- takes its keys along, what moves carries them.
 --
 SET session_replication_role = replica;
-SELECT pg_temp.try($$INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('members-free', 'x', '', 'architect')$$) AS role_off_plan,
-	pg_temp.try($$UPDATE apikey_member SET role = 'architect' WHERE org_id = 'members-free'$$) AS update_off_plan,
-	pg_temp.try($$UPDATE apikey_org SET plan = 'free' WHERE org_id = 'members-new'$$) AS plan_in_use,
-	pg_temp.try($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('members-new', 'ARC', 'x', 'admin', sha256('members'))$$) AS level_above,
-	pg_temp.try($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('members-free', 'GUS', 'x', 'standard', sha256('members'))$$) AS guest,
-	pg_temp.try($$UPDATE apikey_key SET level = 'admin' WHERE org_id = 'members-free' AND name = 'off plan'$$) AS raised;
+SELECT pg_temp.try($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('members-free', 'x', '', 'architect')$$) AS role_off_plan,
+	pg_temp.try($$UPDATE apikeys_private.apikey_member SET role = 'architect' WHERE org_id = 'members-free'$$) AS update_off_plan,
+	pg_temp.try($$UPDATE apikeys_private.apikey_org SET plan = 'free' WHERE org_id = 'members-new'$$) AS plan_in_use,
+	pg_temp.try($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('members-new', 'ARC', 'x', 'admin', sha256('members'))$$) AS level_above,
+	pg_temp.try($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('members-free', 'GUS', 'x', 'standard', sha256('members'))$$) AS guest,
+	pg_temp.try($$UPDATE apikeys_private.apikey_key SET level = 'admin' WHERE org_id = 'members-free' AND name = 'off plan'$$) AS raised;
 -- rows of a table that is copied before the other
 BEGIN;
-SELECT pg_temp.try($$INSERT INTO apikey_member (org_id, user_id, email, role) VALUES ('members-later', 'x', '', 'architect')$$) AS member_before_org,
-	pg_temp.try($$INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES ('members-later', 'y', 'x', 'admin', sha256('members'))$$) AS key_before_member;
+SELECT pg_temp.try($$INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, role) VALUES ('members-later', 'x', '', 'architect')$$) AS member_before_org,
+	pg_temp.try($$INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('members-later', 'y', 'x', 'admin', sha256('members'))$$) AS key_before_member;
 ROLLBACK;
 -- moving
-UPDATE apikey_member SET user_id = lower(user_id) WHERE org_id = 'members-new';
-UPDATE apikey_org SET org_id = 'members-moved' WHERE org_id = 'members-new';
+UPDATE apikeys_private.apikey_member SET user_id = lower(user_id) WHERE org_id = 'members-new';
+UPDATE apikeys_private.apikey_org SET org_id = 'members-moved' WHERE org_id = 'members-new';
 SELECT * FROM pg_temp.members();
 SELECT * FROM pg_temp.keys();
 SELECT org_id, user_id FROM apikey_verify(:'used') UNION ALL SELECT org_id, user_id FROM apikey_verify('members-legacy-key');
 SELECT apikey_save_member('members-free', 'GUS', 'same@free.example', 'guest') \gset
-SELECT count(*) FROM apikey_key WHERE org_id = 'members-free';
+SELECT count(*) FROM apikeys_private.apikey_key WHERE org_id = 'members-free';
 -- removing, by function and by plain DML
 SELECT apikey_remove_member('members-free', 'GUS') \gset
-DELETE FROM apikey_member WHERE org_id = 'members-moved' AND user_id = 'anna';
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'members-moved' AND user_id = 'anna';
 SELECT * FROM pg_temp.keys();
 SELECT apikey_check_level(:'used', 'standard') AS used, apikey_check_level('members-legacy-key', 'standard') AS legacy;
-DELETE FROM apikey_org WHERE org_id = 'members-moved';
+DELETE FROM apikeys_private.apikey_org WHERE org_id = 'members-moved';
 SELECT * FROM pg_temp.members();
 SELECT * FROM pg_temp.keys();
-SELECT apikey_check_level('members-legacy-key', 'standard') AS legacy, (SELECT count(*) FROM apikey_legacy WHERE org_id LIKE 'members-%');
+SELECT apikey_check_level('members-legacy-key', 'standard') AS legacy, (SELECT count(*) FROM apikeys_private.apikey_legacy WHERE org_id LIKE 'members-%');
 RESET session_replication_role;
 
 --
@@ -275,16 +276,16 @@ SET SESSION AUTHORIZATION regress_members_app;
 SELECT apikey_install_capabilities();
 RESET SESSION AUTHORIZATION;
 BEGIN;
-DELETE FROM apikey_capability;
-INSERT INTO apikey_capability VALUES ('export_user_data', 'admin', 'ours'), ('our_own', 'standard', NULL);
+DELETE FROM apikeys_private.apikey_capability;
+INSERT INTO apikeys_private.apikey_capability VALUES ('export_user_data', 'admin', 'ours'), ('our_own', 'standard', NULL);
 SELECT apikey_install_capabilities();
-SELECT capability, level, description IS NOT NULL AS described FROM apikey_capability ORDER BY level, capability;
-SELECT description FROM apikey_capability WHERE capability = 'export_user_data';
+SELECT capability, level, description IS NOT NULL AS described FROM apikeys_private.apikey_capability ORDER BY level, capability;
+SELECT description FROM apikeys_private.apikey_capability WHERE capability = 'export_user_data';
 SELECT apikey_install_capabilities();
-DELETE FROM apikey_capability WHERE level = 'admin';
+DELETE FROM apikeys_private.apikey_capability WHERE level = 'admin';
 SELECT apikey_install_capabilities();
 ROLLBACK;
 
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'members-%' \g /dev/null
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'members-%' \g /dev/null
 DROP OWNED BY regress_members_app, regress_members_ann;
 DROP ROLE regress_members_app, regress_members_ann;

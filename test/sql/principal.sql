@@ -33,13 +33,12 @@ SELECT apikey_save_org('principal-one', 'One', 'enterprise'),
 	apikey_save_org('principal-two', 'Two', 'free'),
 	apikey_save_member('principal-two', 'ann', 'ann@two.example', 'standard'),
 	apikey_import_legacy('principal-two', 'principal-legacy-key') \gset
-INSERT INTO apikey_capability VALUES ('principal_low', 'standard'), ('principal_middle', 'architect'), ('principal_high', 'admin');
+INSERT INTO apikeys_private.apikey_capability VALUES ('principal_low', 'standard'), ('principal_middle', 'architect'), ('principal_high', 'admin');
 
 SET SESSION AUTHORIZATION regress_principal_app;
 CREATE TEMP TABLE made (org text, owner text, level apikey_level, value text);
 INSERT INTO made VALUES ('principal-one', 'ann', 'standard'), ('principal-one', 'ann', 'admin'),
 	('principal-one', 'arc', 'architect'), ('principal-one', 'bob', 'standard');
-SET client_min_messages = error;	-- no warning that DO is no transaction block
 DO $$
 DECLARE
 	m made;
@@ -81,19 +80,18 @@ BEGIN
 		COMMIT;
 	END LOOP;
 END $$;
-RESET client_min_messages;
 SELECT principal, org, "user", role, level, suffix, allows, setting FROM said ORDER BY n;
 RESET SESSION AUTHORIZATION;
 SELECT value AS standard FROM made WHERE owner = 'bob' \gset
 SELECT value AS admin FROM made WHERE level = 'admin' \gset
-UPDATE apikey_member SET role = 'guest' WHERE org_id = 'principal-one' AND user_id = 'ann';
+UPDATE apikeys_private.apikey_member SET role = 'guest' WHERE org_id = 'principal-one' AND user_id = 'ann';
 SET SESSION AUTHORIZATION regress_principal_app;
 BEGIN;
 SELECT * FROM apikey_authenticate(:'admin') \g /dev/null
 SELECT pg_temp.who() AS key_of_a_guest;
 COMMIT;
 RESET SESSION AUTHORIZATION;
-UPDATE apikey_member SET role = 'admin' WHERE org_id = 'principal-one' AND user_id = 'ann';
+UPDATE apikeys_private.apikey_member SET role = 'admin' WHERE org_id = 'principal-one' AND user_id = 'ann';
 
 -- by database role: of whoever is current_user
 SET SESSION AUTHORIZATION regress_principal_bob;
@@ -112,8 +110,12 @@ SELECT org_id, user_id, level, name, suffix = apikey_suffix(:'admin') AS suffix,
 COMMIT;
 
 -- refusals
+BEGIN;
 SELECT apikey_act_as('principal-one', 'nemo');
+ROLLBACK;
+BEGIN;
 SELECT apikey_authenticate('no key');
+ROLLBACK;
 SELECT pg_temp.try($$SELECT apikey_act_as('principal-none', 'ann')$$) AS no_org,
 	pg_temp.try($$SELECT apikey_act_as('principal-two', 'bob')$$) AS other_org,
 	pg_temp.try($$SELECT apikey_act_as(NULL, 'ann')$$) AS null_org, pg_temp.try($$SELECT apikey_act_as('principal-one', NULL)$$) AS null_user,
@@ -155,13 +157,72 @@ SELECT pg_temp.who() AS after_commit_and_chain;
 ROLLBACK AND CHAIN;
 SELECT pg_temp.who() AS after_rollback_and_chain;
 COMMIT;
--- outside a transaction block it warns
+-- As a statement of its own outside a transaction block it could have no effect:
+-- an error, before anything is looked at.
 SELECT apikey_act_as('principal-one', 'ann');
 SELECT pg_temp.who();
 SELECT (apikey_authenticate(:'admin')).level;
 SELECT pg_temp.who();
+\set VERBOSITY sqlstate
+SELECT apikey_act_as('principal-one', 'nemo');
+SELECT * FROM apikey_authenticate('no key');
+SELECT apikey_act_as('principal-one', NULL);
+-- by whatever kind of statement
+INSERT INTO made (org) SELECT 'none' FROM apikey_act_as('principal-one', 'ann');
+INSERT INTO made (org) VALUES (apikey_act_as('principal-one', 'ann')::text) RETURNING org;
+WITH acting AS MATERIALIZED (SELECT apikey_act_as('principal-one', 'ann')) SELECT pg_temp.who() FROM acting;
+CREATE TEMP TABLE acting AS SELECT apikey_act_as('principal-one', 'ann')::text;
+EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT apikey_act_as('principal-one', 'ann');
+COPY (SELECT apikey_act_as('principal-one', 'ann')) TO STDOUT;
+PREPARE act AS SELECT apikey_act_as('principal-one', 'ann');
+EXECUTE act;
+-- a function that the planner makes part of the statement
+CREATE FUNCTION pg_temp.act_inlined() RETURNS void LANGUAGE sql AS $$ SELECT apikey_act_as('principal-one', 'ann') $$;
+SELECT pg_temp.act_inlined();
+\set VERBOSITY default
+SELECT pg_temp.who(), (SELECT count(*) FROM made WHERE org = 'none') AS inserted, to_regclass('pg_temp.acting') AS created;
+-- Several statements in one message are a transaction block.
+SELECT apikey_act_as('principal-one', 'ann') \; SELECT pg_temp.who();
+SELECT pg_temp.who();
+-- What runs on after the call has the principal, to its own end.
+CREATE FUNCTION pg_temp.act_sql() RETURNS text LANGUAGE sql AS $$
+	SELECT apikey_act_as('principal-one', 'ann');
+	SELECT pg_temp.who();
+$$;
+SELECT pg_temp.act_sql();
+SELECT * FROM pg_temp.act_sql();
+CREATE FUNCTION pg_temp.act_plpgsql() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM apikey_act_as('principal-one', 'ann');
+	RETURN pg_temp.who();
+END $$;
+SELECT pg_temp.act_plpgsql();
+SELECT pg_temp.who();
+CREATE TEMP TABLE heard (n int GENERATED ALWAYS AS IDENTITY, at text, who text);
+CREATE PROCEDURE pg_temp.act() LANGUAGE sql AS $$
+	SELECT apikey_act_as('principal-one', 'ann');
+	INSERT INTO heard (at, who) VALUES ('in a procedure', pg_temp.who());
+$$;
+CALL pg_temp.act();
+SELECT at, who, pg_temp.who() AS now FROM heard;
+TRUNCATE heard;
 
--- session => true: until it is reset
+-- session => true: only by who may turn on the setting for it, or a superuser;
+-- what refuses it does not tell how
+SELECT apikey_act_as('principal-one', 'ann', session => true);
+SELECT pg_temp.try(format('SELECT apikey_authenticate(%L, session => true)', :'admin')) AS authenticate,
+	pg_temp.try($$SELECT apikey_act_as('principal-one', 'nemo', session => true)$$) AS before_looking,
+	pg_temp.try('SET apikeys.session_principal = on') AS set;
+SELECT pg_temp.who();
+RESET SESSION AUTHORIZATION;
+SELECT setting, context, short_desc, extra_desc FROM pg_settings WHERE name = 'apikeys.session_principal' \gx
+SELECT apikey_act_as('principal-one', 'ann', session => true);
+SELECT pg_temp.who() AS by_superuser;
+RESET apikeys.principal;
+GRANT SET ON PARAMETER apikeys.session_principal TO regress_principal_app;
+SET SESSION AUTHORIZATION regress_principal_app;
+SET apikeys.session_principal = on;
+-- until it is reset
 SELECT apikey_act_as('principal-one', 'ann', session => true);
 SELECT pg_temp.who();
 BEGIN;
@@ -177,6 +238,7 @@ SELECT pg_temp.who() AS after_set_to_default;
 SELECT apikey_act_as('principal-one', 'ann', session => true) \gset
 RESET ALL;
 SELECT pg_temp.who() AS after_reset_all;
+SET apikeys.session_principal = on;
 SELECT apikey_act_as('principal-one', 'ann', session => true) \gset
 RESET SESSION AUTHORIZATION;
 SELECT pg_temp.who() AS as_superuser;
@@ -218,8 +280,6 @@ ROLLBACK TO t;
 SELECT pg_temp.who() AS after_rollback_to;
 COMMIT;
 SELECT pg_temp.who() AS after_commit;
-CREATE TEMP TABLE heard (n int GENERATED ALWAYS AS IDENTITY, at text, who text);
-SET client_min_messages = error;
 DO $$
 DECLARE
 	was text;
@@ -242,7 +302,6 @@ BEGIN
 	COMMIT;
 	INSERT INTO heard (at, who) VALUES ('after commit', pg_temp.who());
 END $$;
-RESET client_min_messages;
 SELECT at, who FROM heard ORDER BY n;
 
 --
@@ -278,6 +337,7 @@ SELECT level FROM apikey_authenticate(:'standard');
 SELECT pg_temp.try($$SELECT apikey_act_as('principal-one', 'ann')$$) AS after_a_key;
 COMMIT;
 BEGIN;
+SET LOCAL apikeys.session_principal = on;
 SELECT apikey_act_as('principal-one', 'bob', session => true) \gset
 SELECT pg_temp.try($$SELECT apikey_act_as('principal-one', 'ann')$$) AS after_the_sessions;
 COMMIT;
@@ -452,6 +512,7 @@ SELECT apikey_remove_org('principal-one') \gset
 SELECT pg_temp.may();
 ROLLBACK;
 -- A session's principal that is gone is nobody, not the database role.
+SET apikeys.session_principal = on;
 SELECT apikey_save_member('principal-two', 'tmp', 'tmp@two.example', 'admin') \gset
 SELECT apikey_act_as('principal-two', 'tmp', session => true) \gset
 SELECT pg_temp.who();
@@ -464,25 +525,25 @@ RESET ROLE;
 RESET apikeys.principal;
 -- A key: deleted, expired, raised, lowered, its owner removed
 SELECT level FROM apikey_authenticate(:'admin', session => true);
-UPDATE apikey_key SET level = 'standard' WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
+UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
 SELECT pg_temp.who(), apikey_allows('principal_low') AS low, apikey_allows('principal_middle') AS middle;
-UPDATE apikey_key SET expires_at = '2001-01-01' WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
+UPDATE apikeys_private.apikey_key SET expires_at = '2001-01-01' WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
 SELECT pg_temp.who(), apikey_allows('principal_low') AS low;
-UPDATE apikey_key SET expires_at = 'infinity', level = 'admin' WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
+UPDATE apikeys_private.apikey_key SET expires_at = 'infinity', level = 'admin' WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
 SELECT pg_temp.who(), apikey_allows('principal_high') AS high;
 BEGIN;
-DELETE FROM apikey_key WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
+DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix(:'admin') AND org_id = 'principal-one';
 SELECT pg_temp.who();
 ROLLBACK;
 SELECT pg_temp.who();
 BEGIN;
-DELETE FROM apikey_member WHERE org_id = 'principal-one' AND user_id = 'ann';
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'principal-one' AND user_id = 'ann';
 SELECT pg_temp.who(), pg_temp.try('SELECT apikey_create(''may'')') AS creates;
 ROLLBACK;
 RESET apikeys.principal;
 SELECT legacy FROM apikey_authenticate('principal-legacy-key', session => true);
 SELECT pg_temp.who();
-DELETE FROM apikey_legacy WHERE org_id = 'principal-two';
+DELETE FROM apikeys_private.apikey_legacy WHERE org_id = 'principal-two';
 SELECT pg_temp.who();
 RESET apikeys.principal;
 -- A renamed database role is another, until the member is saved with its name.
@@ -621,7 +682,7 @@ SELECT * FROM principal_log;
 DROP MATERIALIZED VIEW principal_view, principal_one;
 DROP TABLE principal_orders, principal_log;
 DROP FUNCTION principal_log, principal_bobs, principal_anyones;
-DELETE FROM apikey_capability WHERE capability LIKE 'principal%';
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'principal-%' \g /dev/null
+DELETE FROM apikeys_private.apikey_capability WHERE capability LIKE 'principal%';
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'principal-%' \g /dev/null
 DROP OWNED BY regress_principal_app, regress_principal_bob, regress_principal_eve;
 DROP ROLE regress_principal_app, regress_principal_bob, regress_principal_eve;

@@ -8,6 +8,7 @@ CREATE ROLE security_being_app LOGIN;		-- the application
 CREATE ROLE security_being_bob LOGIN;		-- a member
 CREATE ROLE security_being_user LOGIN;		-- no principal
 SELECT apikey_grant_application('security_being_app');
+GRANT SET ON PARAMETER apikeys.session_principal TO security_being_app;
 SELECT apikey_save_org('security_being', 'Being', 'enterprise');
 SELECT apikey_save_member('security_being', 'ann', 'ann@example.com', 'admin');
 SELECT apikey_save_member('security_being', 'bob', 'bob@example.com', 'standard', 'security_being_bob');
@@ -150,10 +151,12 @@ SAVEPOINT s;
 SELECT apikey_act_as('security_being', 'ann');
 \set VERBOSITY terse
 ROLLBACK TO s;
-SELECT apikey_act_as('security_being', 'ann', session => true);
-ROLLBACK TO s;
 SELECT apikey_authenticate(:'ann');
 ROLLBACK TO s;
+SET LOCAL apikeys.session_principal = on;
+SELECT apikey_act_as('security_being', 'ann', session => true);
+ROLLBACK TO s;
+SET LOCAL apikeys.session_principal = on;
 SELECT apikey_authenticate('security_being legacy', true);
 ROLLBACK TO s;
 RESET apikeys.principal;
@@ -173,7 +176,9 @@ SELECT user_id FROM apikey_authenticate(:'bob');
 SELECT apikey_act_as('security_being', 'ann');
 ROLLBACK;
 -- in one statement, and in a function
+BEGIN;
 SELECT apikey_act_as('security_being', 'bob'), apikey_act_as('security_being', 'ann');
+ROLLBACK;
 DO $$ BEGIN
 	PERFORM apikey_act_as('security_being', 'bob');
 	BEGIN
@@ -237,7 +242,7 @@ SELECT apikey_current_user();
 BEGIN; SELECT apikey_act_as('security_being', 'bob'); SELECT apikey_current_user(); COMMIT;
 ROLLBACK PREPARED 'security_being';
 SELECT apikey_current_user();
-SELECT apikey_act_as('security_being', 'ann');	-- warns: nothing begun
+SELECT apikey_act_as('security_being', 'ann');	-- refused: nothing begun
 SELECT apikey_current_user();
 CREATE PROCEDURE security_being.work() LANGUAGE plpgsql AS $$ BEGIN
 	PERFORM apikey_act_as('security_being', 'ann');
@@ -252,7 +257,10 @@ END $$;
 CALL security_being.work();
 SELECT apikey_current_user();
 -- two clients of one pooled backend: what was asked for the session stays until
--- the pooler resets it, and not if its transaction is rolled back
+-- the pooler resets it, and not if its transaction is rolled back; the setting
+-- that allows it is the DBA's to turn on
+SELECT apikey_act_as('security_being', 'ann', session => true);
+SET apikeys.session_principal = on;
 BEGIN; SELECT apikey_act_as('security_being', 'ann', session => true); ROLLBACK;
 SELECT apikey_current_user();
 SELECT apikey_act_as('security_being', 'ann', session => true);
@@ -261,6 +269,7 @@ BEGIN; SELECT apikey_act_as('security_being', 'bob'); SELECT apikey_current_user
 SELECT apikey_current_user();
 RESET ALL;
 SELECT apikey_current_user();
+SET apikeys.session_principal = on;
 SELECT user_id FROM apikey_authenticate(:'bob', session => true);
 SELECT apikey_current_suffix() = apikey_suffix(:'bob');
 RESET ROLE;
@@ -270,6 +279,7 @@ SET ROLE security_being_app;
 SELECT apikey_current_suffix();
 
 -- attack 9: the principal before a savepoint, or a block that failed, is back
+SET apikeys.session_principal = on;
 SELECT apikey_act_as('security_being', 'eve', session => true);
 BEGIN;
 SAVEPOINT a;
@@ -311,36 +321,25 @@ ALTER TABLE security_being.data ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON security_being.data USING (org_id = apikey_current_org() AND apikey_current_level() >= 'standard');
 GRANT SELECT ON security_being.data TO PUBLIC;
 ANALYZE security_being.data;
-CREATE FUNCTION security_being.counts() RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	line text;
-	workers boolean := false;
-	told text;
-BEGIN
-	FOR line IN EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
-		SELECT count(*) FROM security_being.data WHERE coalesce(apikey_current_user(), '') <> 'x' LOOP
-		workers := workers OR line ~ 'Workers Launched: [12]';
-	END LOOP;
-	SELECT concat_ws(' ', count(*), min(apikey_current_user()), max(apikey_current_role()), max(apikey_current_level()), max(apikey_current_suffix()) IS NOT NULL) INTO told
-	FROM security_being.data WHERE coalesce(apikey_current_user(), '') <> 'x';
-	RETURN concat(told, ' keys ', (SELECT count(*) FROM apikeys), CASE WHEN workers THEN ' in parallel' END);
+CREATE FUNCTION security_being.in_worker() RETURNS boolean LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN
+	RETURN pg_backend_pid() <> current_setting('security_being.leader')::int;
 END $$;
-CREATE FUNCTION security_being.all_counts(OUT "user" text, OUT bob text, OUT ann text, OUT key text) LANGUAGE plpgsql AS $$
-BEGIN
-	SET LOCAL ROLE security_being_user;
-	"user" := security_being.counts();
-	SET LOCAL ROLE security_being_bob;
-	bob := security_being.counts();
-	SET LOCAL ROLE security_being_app;
-	PERFORM apikey_act_as('security_being', 'ann');
-	ann := security_being.counts();
-	PERFORM apikey_authenticate(current_setting('security_being.bob'));
-	key := security_being.counts();
-END $$;
-SET security_being.bob = :'bob';
+SELECT pg_backend_pid() AS leader \gset
+SET security_being.leader = :leader;
+-- Not in a function, which would fetch by parts: that is not done in parallel.
+\set counts 'SELECT count(*), min(apikey_current_user()) AS user, max(apikey_current_role()) AS role, max(apikey_current_level()) AS level, max(apikey_current_suffix()) IS NOT NULL AS key, bool_and(security_being.in_worker()) AS in_parallel FROM security_being.data WHERE coalesce(apikey_current_user(), '''') <> ''x''; SELECT count(*) AS keys FROM apikeys;'
 SET apikeys.seal_principal = off;
 BEGIN;
-SELECT * FROM security_being.all_counts();
+SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL ROLE security_being_user;
+:counts
+SET LOCAL ROLE security_being_bob;
+:counts
+SET LOCAL ROLE security_being_app;
+SELECT apikey_act_as('security_being', 'ann');
+:counts
+SELECT user_id FROM apikey_authenticate(:'bob');
+:counts
 ROLLBACK;
 BEGIN;
 SET LOCAL parallel_setup_cost = 0;
@@ -348,7 +347,16 @@ SET LOCAL parallel_tuple_cost = 0;
 SET LOCAL min_parallel_table_scan_size = 0;
 SET LOCAL min_parallel_index_scan_size = 0;
 SET LOCAL max_parallel_workers_per_gather = 2;
-SELECT * FROM security_being.all_counts();
+SET LOCAL parallel_leader_participation = off;
+SET LOCAL ROLE security_being_user;
+:counts
+SET LOCAL ROLE security_being_bob;
+:counts
+SET LOCAL ROLE security_being_app;
+SELECT apikey_act_as('security_being', 'ann');
+:counts
+SELECT user_id FROM apikey_authenticate(:'bob');
+:counts
 ROLLBACK;
 RESET apikeys.seal_principal;
 

@@ -9,17 +9,20 @@ CREATE ROLE security_names_user LOGIN;
 SELECT current_user AS superuser \gset
 SELECT apikey_grant_application('security_names_user');
 SELECT apikey_save_org('security_names', 'Names', 'enterprise');
-SELECT apikey_save_member('security_names', 'ann', 'ann@example.com', 'admin', 'security_names_user');
-INSERT INTO apikey_capability VALUES ('security_names', 'architect');
+SELECT apikey_save_member('security_names', 'ann', 'ann@example.com', 'admin');
+INSERT INTO apikeys_private.apikey_capability VALUES ('security_names', 'architect');
 
 -- All that an admin and an application do, told in a line. Written so that it
 -- is not captured itself.
 CREATE FUNCTION security_names_life() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-	v pg_catalog.text := public.apikey_create('key', 'architect', 'infinity');
-	s pg_catalog.text := public.apikey_suffix(v);
+	v pg_catalog.text;
+	s pg_catalog.text;
 	told pg_catalog.text;
 BEGIN
+	PERFORM public.apikey_act_as('security_names', 'ann');
+	v := public.apikey_create('key', 'architect', 'infinity');
+	s := public.apikey_suffix(v);
 	PERFORM public.apikey_update(s, 'renamed', 'admin', NULL);
 	told := pg_catalog.concat_ws(' ',
 		public.apikey_is_wellformed(v), public.apikey_check_level(v, 'admin'),
@@ -118,12 +121,12 @@ SELECT public.apikey_import_legacy('security_names', 'security_names legacy');
 SELECT public.apikey_check_level('security_names legacy', 'admin');
 BEGIN;
 SELECT public.apikey_install_capabilities();
-DELETE FROM public.apikey_member WHERE user_id OPERATOR(pg_catalog.=) 'nobody';
-INSERT INTO public.apikey_org (org_id, name) VALUES ('security_names3', 'Third');
-INSERT INTO public.apikey_member (org_id, user_id, email) VALUES ('security_names3', 'bob', '');
-UPDATE public.apikey_org SET plan = 'enterprise', org_id = 'security_names4' WHERE org_id OPERATOR(pg_catalog.=) 'security_names3';
-UPDATE public.apikey_org SET plan = 'free' WHERE org_id OPERATOR(pg_catalog.=) 'security_names4';
-SELECT org_id, user_id FROM public.apikey_member WHERE user_id OPERATOR(pg_catalog.=) 'bob';
+DELETE FROM apikeys_private.apikey_member WHERE user_id OPERATOR(pg_catalog.=) 'nobody';
+INSERT INTO apikeys_private.apikey_org (org_id, name) VALUES ('security_names3', 'Third');
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email) VALUES ('security_names3', 'bob', '');
+UPDATE apikeys_private.apikey_org SET plan = 'enterprise', org_id = 'security_names4' WHERE org_id OPERATOR(pg_catalog.=) 'security_names3';
+UPDATE apikeys_private.apikey_org SET plan = 'free' WHERE org_id OPERATOR(pg_catalog.=) 'security_names4';
+SELECT org_id, user_id FROM apikeys_private.apikey_member WHERE user_id OPERATOR(pg_catalog.=) 'bob';
 ROLLBACK;
 SELECT "check", detail FROM public.apikey_selfcheck() WHERE NOT ok;
 SET search_path = security_names_evil, pg_catalog;
@@ -134,26 +137,28 @@ SELECT now();
 RESET search_path;
 DROP SCHEMA security_names_evil CASCADE;
 
--- attack 2, sibling: overloads that fit better, in the extension's own schema,
+-- attack 2, sibling: overloads that fit better, in the extension's own schemas,
 -- by somebody whom a DBA let create there
 BEGIN;
-GRANT CREATE ON SCHEMA public TO security_names_owner;
+GRANT USAGE, CREATE ON SCHEMA public, apikeys_private TO security_names_owner;
 SET LOCAL ROLE security_names_owner;
-CREATE FUNCTION apikey_visible_org(x int DEFAULT 0) RETURNS text LANGUAGE sql RETURN 'other';
-CREATE FUNCTION apikey_own_seat(VARIADIC x int[]) RETURNS text LANGUAGE sql RETURN 'other';
-CREATE FUNCTION apikey_is_name(varchar) RETURNS boolean LANGUAGE sql RETURN false;
-CREATE FUNCTION apikey_is_id(varchar) RETURNS boolean LANGUAGE sql RETURN false;
-CREATE FUNCTION apikey_digest_suffix(text) RETURNS text LANGUAGE sql RETURN 'X';
+CREATE FUNCTION apikeys_private.apikey_visible_org(x int DEFAULT 0) RETURNS text LANGUAGE sql RETURN 'other';
+CREATE FUNCTION apikeys_private.apikey_own_seat(VARIADIC x int[]) RETURNS text LANGUAGE sql RETURN 'other';
+CREATE FUNCTION apikeys_private.apikey_is_name(varchar) RETURNS boolean LANGUAGE sql RETURN false;
+CREATE FUNCTION apikeys_private.apikey_is_id(varchar) RETURNS boolean LANGUAGE sql RETURN false;
+CREATE FUNCTION apikeys_private.apikey_digest_suffix(text) RETURNS text LANGUAGE sql RETURN 'X';
 CREATE FUNCTION digest(bytea, varchar) RETURNS bytea LANGUAGE sql RETURN NULL::bytea;
 RESET ROLE;
 SET LOCAL ROLE security_names_user;
 SELECT security_names_life();
 ROLLBACK;
 
--- attack 3: objects with our names in the target schema: no extension then
+-- attack 3: objects with our names in the target schema, or our other schema:
+-- no extension then
 BEGIN;
 DROP EXTENSION apikeys;
 CREATE SCHEMA security_names_target AUTHORIZATION security_names_owner;
+SELECT format('GRANT CREATE ON DATABASE %I TO security_names_owner', current_database()) \gexec
 SET LOCAL search_path = security_names_target;
 CREATE FUNCTION pg_temp.try(what pg_catalog.text) RETURNS pg_catalog.text LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
@@ -171,26 +176,32 @@ END $$;
 SELECT what, pg_temp.try(what) FROM (VALUES
 	('CREATE DOMAIN @apikey_level AS text'),
 	('CREATE FUNCTION @apikey_suffix(text) RETURNS text LANGUAGE sql RETURN $1'),
-	('CREATE FUNCTION @apikey_admin_org(x int DEFAULT 0) RETURNS text LANGUAGE sql RETURN ''x'''),
 	('CREATE FUNCTION @apikey_selfcheck() RETURNS text LANGUAGE sql RETURN ''x'''),
-	('CREATE TABLE @apikey_org (org_id text)'),
-	('CREATE TABLE @apikey_key_digest_excl (org_id text)'),
 	('CREATE VIEW @apikeys AS SELECT 1'),
-	('CREATE SEQUENCE @apikey_key_id_seq'),
+	('CREATE TABLE @apikey_stats (org_id text)'),
+	('CREATE SCHEMA apikeys_private'),
+	('CREATE SCHEMA apikeys_private CREATE TABLE apikey_key (digest bytea)'),
+	('CREATE SCHEMA apikeys_private CREATE VIEW of_mine AS SELECT 1'),
 	('CREATE FUNCTION @apikey_create(text, text, timestamptz) RETURNS text LANGUAGE sql RETURN $1')) AS t (what);
 -- the last one does not meet ours; that it fits better, the self-check tells
 SELECT "check", detail FROM security_names_target.apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
--- attack 3: objects with other signatures, or with names that the script uses:
--- the extension does not come to depend on any of them
+-- attack 3: objects with other signatures, with the names of what is in our
+-- other schema, or with names that the script uses: the extension does not come
+-- to depend on any of them
 BEGIN;
 DROP EXTENSION apikeys;
 CREATE SCHEMA security_names_target AUTHORIZATION security_names_owner;
 SET LOCAL ROLE security_names_owner;
 CREATE DOMAIN security_names_target.text AS varchar(1);
 CREATE DOMAIN security_names_target.timestamptz AS varchar(1);
-CREATE FUNCTION security_names_target.apikey_visible_org(x int) RETURNS pg_catalog.text LANGUAGE sql RETURN 'x';
+CREATE FUNCTION security_names_target.apikey_visible_org() RETURNS pg_catalog.text LANGUAGE sql RETURN 'x';
+CREATE FUNCTION security_names_target.apikey_admin_org(x int DEFAULT 0) RETURNS pg_catalog.text LANGUAGE sql RETURN 'x';
+CREATE TABLE security_names_target.apikey_org (org_id pg_catalog.text);
+CREATE TABLE security_names_target.apikey_key_digest_excl (org_id pg_catalog.text);
+CREATE TYPE security_names_target.apikey_identity AS (org_id pg_catalog.text);
+CREATE SEQUENCE security_names_target.apikey_key_id_seq;
 CREATE FUNCTION security_names_target.apikey_is_id(varchar) RETURNS boolean LANGUAGE sql RETURN true;
 CREATE FUNCTION security_names_target.apikey_digest_suffix(pg_catalog.text) RETURNS pg_catalog.text LANGUAGE sql RETURN 'x';
 CREATE FUNCTION security_names_target.octet_length(bytea) RETURNS int LANGUAGE sql RETURN 32;
@@ -202,7 +213,10 @@ SET LOCAL search_path = security_names_target, pg_catalog;
 CREATE EXTENSION apikeys SCHEMA security_names_target;
 SET LOCAL search_path = pg_catalog;
 DROP OPERATOR security_names_target.= (pg_catalog.text, pg_catalog.text);
-DROP FUNCTION security_names_target.apikey_visible_org(int),
+DROP TABLE security_names_target.apikey_org, security_names_target.apikey_key_digest_excl;
+DROP TYPE security_names_target.apikey_identity;
+DROP SEQUENCE security_names_target.apikey_key_id_seq;
+DROP FUNCTION security_names_target.apikey_visible_org(), security_names_target.apikey_admin_org(int),
 	security_names_target.apikey_is_id(varchar), security_names_target.apikey_digest_suffix(text),
 	security_names_target.octet_length(bytea), security_names_target.now(),
 	security_names_target.equal(text, text);
@@ -218,47 +232,52 @@ ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO security_names_user;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO security_names_user;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO security_names_user WITH GRANT OPTION;
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO security_names_user;
+ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO PUBLIC;
 CREATE EXTENSION apikeys;
-SELECT has_table_privilege('security_names_user', 'apikey_key', 'SELECT, UPDATE, TRIGGER') AS "table",
-	has_column_privilege('security_names_user', 'apikey_key', 'digest', 'SELECT') AS digest,
-	has_any_column_privilege('security_names_user', 'apikey_org', 'SELECT') AS other,
-	has_sequence_privilege('security_names_user', 'apikey_key_id_seq', 'USAGE') AS sequence,
+SELECT has_schema_privilege('security_names_user', 'apikeys_private', 'USAGE, CREATE') AS schema,
+	has_table_privilege('security_names_user', 'apikeys_private.apikey_key', 'SELECT, UPDATE, TRIGGER') AS "table",
+	has_column_privilege('security_names_user', 'apikeys_private.apikey_key', 'digest', 'SELECT') AS digest,
+	has_any_column_privilege('security_names_user', 'apikeys_private.apikey_org', 'SELECT') AS other,
+	has_sequence_privilege('security_names_user', 'apikeys_private.apikey_key_id_seq', 'USAGE') AS sequence,
 	has_function_privilege('security_names_user', 'apikey_act_as(text, text, boolean)', 'EXECUTE') AS function,
-	has_function_privilege('security_names_user', 'apikey_guard_key()', 'EXECUTE') AS trigger;
-SELECT object, privilege, grantee FROM apikey_foreign_grants(false);
+	has_function_privilege('security_names_user', 'apikeys_private.apikey_guard_key()', 'EXECUTE') AS trigger;
+SELECT object, privilege, grantee FROM apikeys_private.apikey_grant_differences(false);
 ROLLBACK;
 
 -- the functions of our triggers, by whoever was granted them, for another table
-GRANT EXECUTE ON FUNCTION apikey_guard_key(), apikey_announce_change() TO security_names_user;
+GRANT USAGE ON SCHEMA apikeys_private TO security_names_user;
+GRANT EXECUTE ON FUNCTION apikeys_private.apikey_guard_key(), apikeys_private.apikey_announce_change() TO security_names_user;
 SET ROLE security_names_user;
 CREATE TEMP TABLE security_names_table (a int);
 CREATE TRIGGER a BEFORE INSERT ON security_names_table
-	FOR EACH ROW EXECUTE FUNCTION apikey_guard_key();
+	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_guard_key();
 CREATE TRIGGER b AFTER TRUNCATE ON security_names_table
-	FOR EACH STATEMENT EXECUTE FUNCTION apikey_announce_change();
+	FOR EACH STATEMENT EXECUTE FUNCTION apikeys_private.apikey_announce_change();
 INSERT INTO security_names_table VALUES (1);
 TRUNCATE security_names_table;
 DROP TABLE security_names_table;
 RESET ROLE;
 -- or for another event of our own
 BEGIN;
-GRANT TRIGGER ON apikey_key, apikey_member TO security_names_user;
+GRANT TRIGGER ON apikeys_private.apikey_key, apikeys_private.apikey_member TO security_names_user;
 SET ROLE security_names_user;
-CREATE TRIGGER a AFTER DELETE ON apikey_member
-	FOR EACH STATEMENT EXECUTE FUNCTION apikey_announce_change();
-CREATE TRIGGER b BEFORE DELETE ON apikey_key
-	FOR EACH ROW EXECUTE FUNCTION apikey_guard_key();
+CREATE TRIGGER a AFTER DELETE ON apikeys_private.apikey_member
+	FOR EACH STATEMENT EXECUTE FUNCTION apikeys_private.apikey_announce_change();
+CREATE TRIGGER b BEFORE DELETE ON apikeys_private.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_guard_key();
 RESET ROLE;
 SELECT apikey_act_as('security_names', 'ann');
 SAVEPOINT s;
-DELETE FROM apikey_member WHERE user_id = 'nobody';
+DELETE FROM apikeys_private.apikey_member WHERE user_id = 'nobody';
 ROLLBACK TO s;
 SELECT apikey_delete(apikey_suffix(apikey_create('key')));
 ROLLBACK;
-REVOKE EXECUTE ON FUNCTION apikey_guard_key(), apikey_announce_change() FROM security_names_user;
+REVOKE EXECUTE ON FUNCTION apikeys_private.apikey_guard_key(), apikeys_private.apikey_announce_change() FROM security_names_user;
+REVOKE USAGE ON SCHEMA apikeys_private FROM security_names_user;
 
 SELECT apikey_remove_org('security_names');
-DELETE FROM apikey_capability WHERE capability = 'security_names';
+DELETE FROM apikeys_private.apikey_capability WHERE capability = 'security_names';
 DROP FUNCTION security_names_life();
 DROP OWNED BY security_names_user;
 DROP ROLE security_names_user, security_names_owner;

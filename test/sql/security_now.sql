@@ -6,12 +6,14 @@
 SET client_min_messages = warning;
 \set VERBOSITY terse
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
+SET apikeys.session_principal = on;	-- so that a principal can last
 CREATE ROLE security_now_app;
 CREATE ROLE security_now_bob;
 CREATE ROLE security_now_user;
 SELECT apikey_grant_application('security_now_app');
 SELECT apikey_save_org('security_now', 'Now', 'enterprise');
-SELECT apikey_save_member('security_now', 'ann', 'ann@example.com', 'admin', 'security_now_app');
+SELECT apikey_save_member('security_now', 'ann', 'ann@example.com', 'admin');
+SELECT apikey_act_as('security_now', 'ann', session => true);
 SELECT apikey_save_member('security_now', 'bob', 'bob@example.com', 'standard', 'security_now_bob');
 CREATE TABLE security_now_value (label text, value text);
 GRANT SELECT, INSERT ON security_now_value TO security_now_app;
@@ -92,33 +94,33 @@ SELECT apikey_current_user(), apikey_remove_member('security_now', 'bob'), apike
 ROLLBACK;
 -- a key that is the principal, and is deleted
 BEGIN;
-SELECT apikey_authenticate(security_now_value('key5')) IS NOT NULL;
+SELECT (apikey_authenticate(security_now_value('key5'))).org_id IS NOT NULL;
 SELECT apikey_current_level();
-DELETE FROM apikey_key WHERE suffix = apikey_suffix(security_now_value('key5'));
+DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix(security_now_value('key5'));
 SELECT apikey_current_level(), apikey_current_org(), apikey_current_suffix();
 ROLLBACK;
 
 -- attack 19: by plain DML, by TRUNCATE, by a trigger's back door
 BEGIN;
-DELETE FROM apikey_key WHERE suffix = apikey_suffix(security_now_value('key6'));
+DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix(security_now_value('key6'));
 SELECT security_now_verdict('key6');
-UPDATE apikey_key SET level = 'standard' WHERE suffix = apikey_suffix(security_now_value('key7'));
+UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE suffix = apikey_suffix(security_now_value('key7'));
 SELECT security_now_verdict('key7');
-UPDATE apikey_key SET expires_at = now() WHERE suffix = apikey_suffix(security_now_value('key7'));
+UPDATE apikeys_private.apikey_key SET expires_at = now() WHERE suffix = apikey_suffix(security_now_value('key7'));
 SELECT security_now_verdict('key7');
-UPDATE apikey_key SET digest = sha256('x') WHERE suffix = apikey_suffix(security_now_value('key8'));
+UPDATE apikeys_private.apikey_key SET digest = sha256('x') WHERE suffix = apikey_suffix(security_now_value('key8'));
 SELECT security_now_verdict('key8');
-DELETE FROM apikey_legacy WHERE org_id = 'security_now';
+DELETE FROM apikeys_private.apikey_legacy WHERE org_id = 'security_now';
 SELECT security_now_verdict('legacy');
 SET LOCAL session_replication_role = replica;
-DELETE FROM apikey_key WHERE suffix = apikey_suffix(security_now_value('key5'));
+DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix(security_now_value('key5'));
 SELECT security_now_verdict('key5');
-DELETE FROM apikey_member WHERE org_id = 'security_now' AND user_id = 'ann';
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'security_now' AND user_id = 'ann';
 SELECT security_now_verdict('key9');
 ROLLBACK;
 SELECT security_now_verdict('key9'), security_now_verdict('legacy');
 BEGIN;
-TRUNCATE apikey_key;
+TRUNCATE apikeys_private.apikey_key;
 SELECT security_now_verdict('key9');
 ROLLBACK;
 SELECT security_now_verdict('key9');
@@ -131,7 +133,7 @@ SELECT apikey_remove_member('security_now', 'bob');
 SAVEPOINT s;
 SELECT apikey_create('late');
 ROLLBACK TO s;
-SELECT count(*) FROM apikey_key WHERE org_id = 'security_now' AND owner_id = 'bob';
+SELECT count(*) FROM apikeys_private.apikey_key WHERE org_id = 'security_now' AND owner_id = 'bob';
 ROLLBACK;
 BEGIN;
 SELECT apikey_act_as('security_now', 'ann');
@@ -152,17 +154,22 @@ BEGIN
 	EXECUTE query;
 	RETURN 'done';
 EXCEPTION WHEN OTHERS THEN
+	-- Minor releases before August 2025 refuse to lock rows of a view with an
+	-- outer join before they check privileges.
+	IF SQLSTATE = '0A000' AND query ~ '^SELECT 1 FROM apikeys\w* FOR ' THEN
+		RETURN '42501';
+	END IF;
 	RETURN SQLSTATE;
 END $$;
 CREATE FUNCTION pg_temp.attempts() RETURNS TABLE (outcome text, what text) LANGUAGE sql AS $$
 	SELECT pg_temp.outcome(query), string_agg(query, '; ' ORDER BY query)
 	FROM (SELECT format('LOCK TABLE %s IN %s MODE', t, m)
-			FROM unnest('{apikey_org,apikey_member,apikey_key,apikey_legacy,apikey_capability,apikey_usage,apikeys,apikeys_mine,apikeys_legacy,apikey_stats}'::text[]) t,
+			FROM unnest('{apikeys_private.apikey_org,apikeys_private.apikey_member,apikeys_private.apikey_key,apikeys_private.apikey_legacy,apikeys_private.apikey_capability,apikeys_private.apikey_usage,apikeys,apikeys_mine,apikeys_legacy,apikey_stats}'::text[]) t,
 				unnest('{ACCESS SHARE,ROW SHARE,ROW EXCLUSIVE,SHARE,ACCESS EXCLUSIVE}'::text[]) m
 		UNION ALL SELECT format('SELECT 1 FROM %s FOR %s', t, m)
-			FROM unnest('{apikey_key,apikey_member,apikey_legacy,apikeys_mine}'::text[]) t,
+			FROM unnest('{apikeys_private.apikey_key,apikeys_private.apikey_member,apikeys_private.apikey_legacy,apikeys_mine}'::text[]) t,
 				unnest('{KEY SHARE,UPDATE}'::text[]) m
-		UNION ALL SELECT unnest('{TRUNCATE apikey_key,VACUUM FULL apikey_key,REINDEX TABLE apikey_key,DROP TABLE apikey_key,DROP EXTENSION apikeys,ALTER TABLE apikey_key ADD x int,DROP INDEX apikey_key_org_id_name_idx,COMMENT ON TABLE apikey_key IS NULL}'::text[])) q (query)
+		UNION ALL SELECT unnest('{TRUNCATE apikeys_private.apikey_key,VACUUM FULL apikeys_private.apikey_key,REINDEX TABLE apikeys_private.apikey_key,DROP TABLE apikeys_private.apikey_key,DROP EXTENSION apikeys,ALTER TABLE apikeys_private.apikey_key ADD x int,DROP INDEX apikeys_private.apikey_key_org_id_name_suffix_idx,COMMENT ON TABLE apikeys_private.apikey_key IS NULL}'::text[])) q (query)
 	GROUP BY 1 $$;
 SET ROLE security_now_user;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
@@ -170,6 +177,18 @@ SET ROLE security_now_bob;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
 SET ROLE security_now_app;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
+RESET ROLE;
+-- nor where a DBA let them name the tables
+GRANT USAGE ON SCHEMA apikeys_private TO security_now_user, security_now_bob, security_now_app;
+SET ROLE security_now_user;
+SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
+SET ROLE security_now_bob;
+SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
+SET ROLE security_now_app;
+SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
+RESET ROLE;
+REVOKE USAGE ON SCHEMA apikeys_private FROM security_now_user, security_now_bob, security_now_app;
+SET ROLE security_now_app;
 -- what they hold after all they may do is no more than readers and writers do
 BEGIN;
 SELECT count(*) > 0 AS listed FROM apikeys;

@@ -3,6 +3,7 @@
 -- by plain DML of those whom a DBA granted too much.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
+SET apikeys.session_principal = on;	-- so that a principal can last
 CREATE ROLE security_rights_app;		-- the application
 CREATE ROLE security_rights_bob;		-- an architect
 CREATE ROLE security_rights_ann;		-- an admin
@@ -38,7 +39,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 -- the keys, whoever asks
 CREATE FUNCTION pg_temp.keys() RETURNS TABLE (org_id text, owner_id text, name text, level apikey_level, recent boolean) LANGUAGE sql AS $$
-	SELECT org_id, owner_id, name, level, created_at > now() - interval '1 hour' FROM public.apikey_key WHERE org_id LIKE 'security_rights%' ORDER BY 1, 2, 3 $$;
+	SELECT org_id, owner_id, name, level, created_at > now() - interval '1 hour' FROM apikeys_private.apikey_key WHERE org_id LIKE 'security_rights%' ORDER BY 1, 2, 3 $$;
 
 -- attack 12: a level above one's role, by every way to get one
 SET ROLE security_rights_bob;
@@ -61,24 +62,25 @@ ORDER BY 1, 2;
 -- attack 12, by DML. Without grants there is none.
 SET ROLE security_rights_bob;
 SELECT dml, pg_temp.outcome(dml) FROM unnest(ARRAY[
-	'INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''bob'', ''x'', ''standard'', sha256(''x''))',
-	'UPDATE apikey_key SET name = ''x''',
-	'UPDATE apikey_member SET role = ''admin''',
-	'UPDATE apikey_org SET plan = ''enterprise''',
-	'DELETE FROM apikey_key',
-	'DELETE FROM apikey_legacy',
-	'TRUNCATE apikey_key',
+	'INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''bob'', ''x'', ''standard'', sha256(''x''))',
+	'UPDATE apikeys_private.apikey_key SET name = ''x''',
+	'UPDATE apikeys_private.apikey_member SET role = ''admin''',
+	'UPDATE apikeys_private.apikey_org SET plan = ''enterprise''',
+	'DELETE FROM apikeys_private.apikey_key',
+	'DELETE FROM apikeys_private.apikey_legacy',
+	'TRUNCATE apikeys_private.apikey_key',
 	'UPDATE apikeys SET name = ''x''',
 	'DELETE FROM apikeys_mine',
 	'INSERT INTO apikeys_legacy (org_id) VALUES (''security_rights'')',
-	'SELECT 1 FROM apikey_key FOR UPDATE']) dml;
+	'SELECT 1 FROM apikeys_private.apikey_key FOR UPDATE']) dml;
 RESET ROLE;
 -- A DBA granted all that policies govern. What the functions refuse is refused.
 BEGIN;
-GRANT SELECT, INSERT, UPDATE, DELETE ON apikey_org, apikey_member, apikey_key, apikey_legacy TO security_rights_bob, security_rights_ann;
-GRANT USAGE ON SEQUENCE apikey_key_id_seq TO security_rights_bob;
+GRANT USAGE ON SCHEMA apikeys_private TO security_rights_bob, security_rights_ann;
+GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy TO security_rights_bob, security_rights_ann;
+GRANT USAGE ON SEQUENCE apikeys_private.apikey_key_id_seq TO security_rights_bob;
 SET LOCAL ROLE security_rights_bob;
-SELECT change, pg_temp.outcome('UPDATE apikey_key SET ' || change || ' WHERE name = ''bobs''') FROM unnest(ARRAY[
+SELECT change, pg_temp.outcome('UPDATE apikeys_private.apikey_key SET ' || change || ' WHERE name = ''bobs''') FROM unnest(ARRAY[
 	'level = ''admin''',
 	'owner_id = ''ann''',
 	'org_id = ''security_rights2'', owner_id = ''mal''',
@@ -89,51 +91,52 @@ SELECT change, pg_temp.outcome('UPDATE apikey_key SET ' || change || ' WHERE nam
 	'key_id = DEFAULT',
 	'(owner_id, level) = (''ann'', ''admin'')']) change;
 SELECT dml, pg_temp.outcome(dml) FROM unnest(ARRAY[
-	'UPDATE apikey_key SET name = ''x'' WHERE owner_id = ''ann''',
-	'UPDATE apikey_key SET name = ''x'' WHERE level = ''standard''',
-	'UPDATE apikey_member SET role = ''admin''',
-	'UPDATE apikey_member SET db_role = ''security_rights_bob''',
-	'UPDATE apikey_org SET plan = ''enterprise''',
-	'UPDATE apikey_legacy SET digest = sha256(''x'')',
-	'DELETE FROM apikey_key WHERE owner_id <> ''bob''',
-	'DELETE FROM apikey_legacy',
-	'DELETE FROM apikey_member',
-	'DELETE FROM apikey_org',
-	'INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at) VALUES (''security_rights'', ''bob'', ''x'', ''admin'', sha256(''x''), ''2000-01-01'')',
-	'INSERT INTO apikey_key SELECT * FROM apikey_key ON CONFLICT DO NOTHING',
-	'INSERT INTO apikey_key (key_id, org_id, owner_id, name, level, digest) SELECT key_id, org_id, owner_id, name, ''admin'', digest FROM apikey_key ON CONFLICT (key_id) DO UPDATE SET level = ''admin''',
-	'MERGE INTO apikey_key k USING (VALUES (''bobs'')) v (name) ON k.name = v.name WHEN MATCHED THEN UPDATE SET level = ''admin''',
-	'MERGE INTO apikey_key k USING (VALUES (''anns'')) v (name) ON k.name = v.name WHEN MATCHED THEN UPDATE SET name = ''x''',
-	'MERGE INTO apikey_key k USING (VALUES (''anns'')) v (name) ON k.name = v.name WHEN MATCHED THEN DELETE',
-	'MERGE INTO apikey_key k USING (VALUES (''new'')) v (name) ON k.name = v.name WHEN NOT MATCHED THEN INSERT (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''bob'', v.name, ''standard'', sha256(''x''))',
-	'WITH x AS (UPDATE apikey_key SET level = ''admin'' RETURNING 1) SELECT * FROM x']) dml;
+	'UPDATE apikeys_private.apikey_key SET name = ''x'' WHERE owner_id = ''ann''',
+	'UPDATE apikeys_private.apikey_key SET name = ''x'' WHERE level = ''standard''',
+	'UPDATE apikeys_private.apikey_member SET role = ''admin''',
+	'UPDATE apikeys_private.apikey_member SET db_role = ''security_rights_bob''',
+	'UPDATE apikeys_private.apikey_org SET plan = ''enterprise''',
+	'UPDATE apikeys_private.apikey_legacy SET digest = sha256(''x'')',
+	'DELETE FROM apikeys_private.apikey_key WHERE owner_id <> ''bob''',
+	'DELETE FROM apikeys_private.apikey_legacy',
+	'DELETE FROM apikeys_private.apikey_member',
+	'DELETE FROM apikeys_private.apikey_org',
+	'INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at) VALUES (''security_rights'', ''bob'', ''x'', ''admin'', sha256(''x''), ''2000-01-01'')',
+	'INSERT INTO apikeys_private.apikey_key SELECT * FROM apikeys_private.apikey_key ON CONFLICT DO NOTHING',
+	'INSERT INTO apikeys_private.apikey_key (key_id, org_id, owner_id, name, level, digest) SELECT key_id, org_id, owner_id, name, ''admin'', digest FROM apikeys_private.apikey_key ON CONFLICT (key_id) DO UPDATE SET level = ''admin''',
+	'MERGE INTO apikeys_private.apikey_key k USING (VALUES (''bobs'')) v (name) ON k.name = v.name WHEN MATCHED THEN UPDATE SET level = ''admin''',
+	'MERGE INTO apikeys_private.apikey_key k USING (VALUES (''anns'')) v (name) ON k.name = v.name WHEN MATCHED THEN UPDATE SET name = ''x''',
+	'MERGE INTO apikeys_private.apikey_key k USING (VALUES (''anns'')) v (name) ON k.name = v.name WHEN MATCHED THEN DELETE',
+	'MERGE INTO apikeys_private.apikey_key k USING (VALUES (''new'')) v (name) ON k.name = v.name WHEN NOT MATCHED THEN INSERT (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''bob'', v.name, ''standard'', sha256(''x''))',
+	'WITH x AS (UPDATE apikeys_private.apikey_key SET level = ''admin'' RETURNING 1) SELECT * FROM x']) dml;
 -- what it may do by functions it may do here
-SELECT pg_temp.outcome('UPDATE apikey_key SET name = ''renamed'', level = ''standard'' WHERE name = ''bobs''');
-SELECT pg_temp.outcome('UPDATE apikey_key SET level = ''architect'' WHERE name = ''renamed''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET name = ''renamed'', level = ''standard'' WHERE name = ''bobs''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET level = ''architect'' WHERE name = ''renamed''');
 -- an admin changes its own, deletes any of the organization
 SET LOCAL ROLE security_rights_ann;
-SELECT pg_temp.outcome('UPDATE apikey_key SET name = ''x'' WHERE owner_id <> ''ann''');
-SELECT pg_temp.outcome('UPDATE apikey_key SET owner_id = ''bob'' WHERE owner_id = ''ann''');
-SELECT pg_temp.outcome('DELETE FROM apikey_key WHERE org_id <> ''security_rights''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET name = ''x'' WHERE owner_id <> ''ann''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET owner_id = ''bob'' WHERE owner_id = ''ann''');
+SELECT pg_temp.outcome('DELETE FROM apikeys_private.apikey_key WHERE org_id <> ''security_rights''');
 RESET ROLE;
 SELECT * FROM pg_temp.keys();
 SELECT apikey_check_level(:'ann', 'admin') AND apikey_check_level(:'bob', 'architect') AND apikey_check_level(:'eve', 'standard') AS "same values",
 	apikey_check_level(:'bob', 'admin') OR apikey_check_level(:'eve', 'architect') AS "more than before";
 SET LOCAL ROLE security_rights_ann;
-SELECT pg_temp.outcome('DELETE FROM apikey_key');
+SELECT pg_temp.outcome('DELETE FROM apikeys_private.apikey_key');
 ROLLBACK;
 -- A superuser, too, is held to the rules for a new key, and for one that is
 -- raised or given to another
-SELECT pg_temp.outcome('INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''eve'', ''x'', ''admin'', sha256(''x''))');
-SELECT pg_temp.outcome('INSERT INTO apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''gus'', ''x'', ''standard'', sha256(''x''))');
-SELECT pg_temp.outcome('UPDATE apikey_key SET level = ''admin'' WHERE owner_id = ''eve''');
-SELECT pg_temp.outcome('UPDATE apikey_key SET owner_id = ''eve'' WHERE owner_id = ''ann'' AND org_id = ''security_rights''');
-SELECT pg_temp.outcome('UPDATE apikey_key SET suffix = ''0000000'' WHERE owner_id = ''eve''');
+SELECT pg_temp.outcome('INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''eve'', ''x'', ''admin'', sha256(''x''))');
+SELECT pg_temp.outcome('INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''gus'', ''x'', ''standard'', sha256(''x''))');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET level = ''admin'' WHERE owner_id = ''eve''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET owner_id = ''eve'' WHERE owner_id = ''ann'' AND org_id = ''security_rights''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET suffix = ''0000000'' WHERE owner_id = ''eve''');
 SELECT * FROM pg_temp.keys();
 
 -- attack 13: a key that was presented, of the highest level and a legacy one,
 -- by functions and by DML that was granted
-GRANT SELECT, INSERT, UPDATE, DELETE ON apikey_key, apikey_legacy TO security_rights_app;
+GRANT USAGE ON SCHEMA apikeys_private TO security_rights_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy TO security_rights_app;
 SET apikeys.seal_principal = off;
 CREATE FUNCTION pg_temp.as_key(value text) RETURNS TABLE (what text, outcome text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -141,7 +144,7 @@ BEGIN
 	PERFORM apikey_authenticate(value);
 	what := 'who';
 	outcome := concat_ws(' ', apikey_current_org(), apikey_current_user(), apikey_current_level(), apikey_current_role(),
-		(SELECT count(*) FROM apikeys), (SELECT count(*) FROM apikeys_mine), (SELECT count(*) FROM apikeys_legacy), (SELECT count(*) FROM apikey_member));
+		(SELECT count(*) FROM apikeys), (SELECT count(*) FROM apikeys_mine), (SELECT count(*) FROM apikeys_legacy), (SELECT count(*) FROM apikeys_private.apikey_member));
 	RETURN NEXT;
 	FOREACH what IN ARRAY ARRAY[
 		'SELECT apikey_create(''x'')',
@@ -150,10 +153,10 @@ BEGIN
 		'SELECT apikey_delete(%L)',
 		'SELECT apikey_delete_all(''eve'')',
 		'SELECT apikey_delete_legacy()',
-		'UPDATE apikey_key SET name = ''x''',
-		'DELETE FROM apikey_key',
-		'DELETE FROM apikey_legacy',
-		'SELECT 1 FROM apikey_key'] LOOP
+		'UPDATE apikeys_private.apikey_key SET name = ''x''',
+		'DELETE FROM apikeys_private.apikey_key',
+		'DELETE FROM apikeys_private.apikey_legacy',
+		'SELECT 1 FROM apikeys_private.apikey_key'] LOOP
 		outcome := pg_temp.outcome(what, apikey_suffix(value));
 		RETURN NEXT;
 	END LOOP;
@@ -167,7 +170,8 @@ SET LOCAL ROLE security_rights_ann;
 SELECT user_id FROM apikey_authenticate(:'eve');
 SELECT pg_temp.outcome('SELECT apikey_create(''x'')'), (SELECT count(*) FROM apikeys);
 ROLLBACK;
-REVOKE SELECT, INSERT, UPDATE, DELETE ON apikey_key, apikey_legacy FROM security_rights_app;
+REVOKE SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy FROM security_rights_app;
+REVOKE USAGE ON SCHEMA apikeys_private FROM security_rights_app;
 RESET apikeys.seal_principal;
 
 -- attack 14: what one was. The session goes on while its member is demoted,
@@ -221,10 +225,11 @@ SELECT call, pg_temp.outcome(call) FROM unnest(ARRAY[
 	'SELECT apikey_import_legacy(''security_rights'', ''another legacy key'')']) call;
 RESET ROLE;
 BEGIN;
-GRANT SELECT, UPDATE ON apikey_legacy TO security_rights_ann;
+GRANT USAGE ON SCHEMA apikeys_private TO security_rights_ann;
+GRANT SELECT, UPDATE ON apikeys_private.apikey_legacy TO security_rights_ann;
 SET LOCAL ROLE security_rights_ann;
-SELECT pg_temp.outcome('UPDATE apikey_legacy SET created_at = now()');
-SELECT pg_temp.outcome('SELECT 1 FROM apikey_legacy FOR UPDATE');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_legacy SET created_at = now()');
+SELECT pg_temp.outcome('SELECT 1 FROM apikeys_private.apikey_legacy FOR UPDATE');
 ROLLBACK;
 -- there is one for an organization, and none that looks like a native value
 SELECT pg_temp.outcome('SELECT apikey_import_legacy(''security_rights'', ''another legacy key'')');

@@ -3,11 +3,13 @@
 -- up where they have no business to be.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
+SET apikeys.session_principal = on;	-- so that a principal can last
 CREATE ROLE security_values_app;
 CREATE ROLE security_values_user;
 SELECT apikey_grant_application('security_values_app');
 SELECT apikey_save_org('security_values', 'Values', 'enterprise');
-SELECT apikey_save_member('security_values', 'ann', 'ann@example.com', 'admin', 'security_values_app');
+SELECT apikey_save_member('security_values', 'ann', 'ann@example.com', 'admin');
+SELECT apikey_act_as('security_values', 'ann', session => true);
 SELECT apikey_import_legacy('security_values', 'security_values legacy key');
 SELECT pg_switch_wal() IS NULL AS "so that one segment holds what follows";
 SET ROLE security_values_app;
@@ -129,18 +131,18 @@ RESET ROLE;
 CREATE TEMP TABLE refused AS SELECT * FROM presented
 WHERE what IN ('wrong secret, right suffix', 'wrong suffix', 'another prefix', 'newline after', '256 bytes', 'empty', 'null');
 BEGIN;
-SELECT pg_stat_get_xact_numscans('apikey_key_digest_excl'::regclass) AS key, pg_stat_get_xact_numscans('apikey_legacy_digest_excl'::regclass) AS legacy \gset before_
+SELECT pg_stat_get_xact_numscans('apikeys_private.apikey_key_digest_excl'::regclass) AS key, pg_stat_get_xact_numscans('apikeys_private.apikey_legacy_digest_excl'::regclass) AS legacy \gset before_
 SELECT count(*) FROM refused, LATERAL apikey_inspect(value)
 WHERE NOT apikey_check_level(value, 'standard') AND status = 'malformed';
-SELECT pg_stat_get_xact_numscans('apikey_key_digest_excl'::regclass) - :before_key AS key,
-	pg_stat_get_xact_numscans('apikey_legacy_digest_excl'::regclass) - :before_legacy AS legacy;
+SELECT pg_stat_get_xact_numscans('apikeys_private.apikey_key_digest_excl'::regclass) - :before_key AS key,
+	pg_stat_get_xact_numscans('apikeys_private.apikey_legacy_digest_excl'::regclass) - :before_legacy AS legacy;
 -- what may be a key is looked up once, among those of its kind
 SELECT status FROM apikey_inspect(:'v');
-SELECT pg_stat_get_xact_numscans('apikey_key_digest_excl'::regclass) - :before_key AS key,
-	pg_stat_get_xact_numscans('apikey_legacy_digest_excl'::regclass) - :before_legacy AS legacy;
+SELECT pg_stat_get_xact_numscans('apikeys_private.apikey_key_digest_excl'::regclass) - :before_key AS key,
+	pg_stat_get_xact_numscans('apikeys_private.apikey_legacy_digest_excl'::regclass) - :before_legacy AS legacy;
 SELECT status FROM apikey_inspect('could be a legacy key');
-SELECT pg_stat_get_xact_numscans('apikey_key_digest_excl'::regclass) - :before_key AS key,
-	pg_stat_get_xact_numscans('apikey_legacy_digest_excl'::regclass) - :before_legacy AS legacy;
+SELECT pg_stat_get_xact_numscans('apikeys_private.apikey_key_digest_excl'::regclass) - :before_key AS key,
+	pg_stat_get_xact_numscans('apikeys_private.apikey_legacy_digest_excl'::regclass) - :before_legacy AS legacy;
 COMMIT;
 
 -- attack 17: levels, roles and plans that do not exist, NULL, dates out of this
@@ -162,7 +164,7 @@ SELECT call, pg_temp.outcome('SELECT ' || replace(call, '@', quote_literal(:'suf
 	'apikey_save_member(''security_values'', ''ann'', NULL, ''root'')', 'apikey_remove_org(NULL)', 'apikey_remove_member(NULL, NULL)']) call;
 SELECT what, pg_temp.outcome('SELECT apikey_create(%L)', name) AS outcome FROM (VALUES
 	('empty', ''), ('100 characters', repeat('é', 100)), ('101', repeat('é', 101)), ('blank', ' '), ('pattern', '%_\'),
-	('quotes', '''"`$$'), ('SQL', '''); DROP TABLE apikey_key; --'), ('newline', E'a\nb'), ('carriage return', E'a\rb'), ('tab', E'a\tb'),
+	('quotes', '''"`$$'), ('SQL', '''); DROP TABLE apikeys_private.apikey_key; --'), ('newline', E'a\nb'), ('carriage return', E'a\rb'), ('tab', E'a\tb'),
 	('terminal escape', E'\x1b[31mred'), ('bell', E'\x07'), ('delete', E'\x7f'), ('C1', U&'\009B31m'), ('next line', U&'\0085'),
 	('no-break space', U&'\00A0'), ('emoji', '🔑'), ('format', '%s%n$1'), ('JSON', '{"a": "\u0000"}')) AS t (what, name);
 SELECT apikey_delete(suffix) FROM apikeys WHERE name <> 'key' AND kind = 'user';
@@ -170,7 +172,7 @@ RESET ROLE;
 SELECT what, pg_temp.outcome('SELECT apikey_save_org(%L, ''x'')', id) AS outcome FROM (VALUES
 	('empty', ''), ('128 bytes', repeat('x', 128)), ('129 bytes', repeat('x', 129)), ('130 bytes in 65 characters', repeat('é', 65)),
 	('quotes', '''"\'), ('tab', E'security_values\tann'), ('newline', E'a\nb'), ('C1', U&'\009B')) AS t (what, id);
-DELETE FROM apikey_org WHERE org_id IN (repeat('x', 128), '''"\');
+DELETE FROM apikeys_private.apikey_org WHERE org_id IN (repeat('x', 128), '''"\');
 -- an identifier with quotes is no way out of the text that says who one is, or
 -- of the JSON that tells
 BEGIN;
@@ -211,7 +213,7 @@ SELECT pg_temp.told('$1::int', :'v');
 RESET ROLE;
 SELECT call, pg_temp.told(call, :'v') FROM unnest(ARRAY[
 	'apikey_import_legacy(''security_values'', $1)', 'apikey_import_legacy($1, ''a legacy key of some length'')',
-	'apikey_digest_suffix($1::bytea)']) call;
+	'apikeys_private.apikey_digest_suffix($1::bytea)']) call;
 -- nor is it in what this session shows of itself, or in what is on disk; its
 -- digest is
 SET ROLE security_values_app;

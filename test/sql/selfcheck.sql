@@ -1,10 +1,11 @@
--- apikey_selfcheck(): nothing to complain of in a new installation, wherever
--- it is; and for each check, what it is there for is broken and the row turns
--- false. Everything broken is rolled back.
+-- apikey_selfcheck(): nothing to complain of in a new installation, wherever it
+-- is, whoever asks, and after maintenance; what is amiss is told otherwise.
+-- Everything broken is rolled back. See selfcheck_objects, selfcheck_grants and
+-- selfcheck_settings, too.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
-CREATE ROLE selfcheck_user;
-CREATE ROLE selfcheck_app;
+CREATE ROLE regress_selfcheck_user;
+CREATE ROLE regress_selfcheck_member;
 
 -- the names of the checks, and that all are content
 SELECT "check", ok, detail IS NOT NULL AS has_detail FROM apikey_selfcheck();
@@ -12,227 +13,269 @@ SELECT detail IN ('usage of keys is counted',
 		'usage of keys is not counted: shared_preload_libraries has no "apikeys", or apikeys.usage_max_keys is 0') AS "tells what it means"
 FROM apikey_selfcheck() WHERE "check" = 'preload';
 
--- in a schema with an odd name, before and after it is given another; with
--- settings that change how PostgreSQL prints expressions
+-- only the owner may ask, or read and write the record
+SET ROLE regress_selfcheck_user;
+\set VERBOSITY sqlstate
+SELECT * FROM apikey_selfcheck();
+SELECT * FROM apikeys_private.apikey_definitions();
+SELECT * FROM apikeys_private.apikey_definition;
+SELECT apikeys_private.apikey_record_definitions();
+SELECT apikeys_private.apikey_library_version();
+\set VERBOSITY default
+RESET ROLE;
+SELECT relacl FROM pg_class WHERE oid = 'apikeys_private.apikey_definition'::regclass
+	AND EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee <> relowner);
+
+--
+-- No false alarm
+--
+
+-- Nothing that a session sets changes what is compared.
+BEGIN;
+SET LOCAL quote_all_identifiers = on;
+SET LOCAL datestyle = 'German, DMY';
+SET LOCAL intervalstyle = 'iso_8601';
+SET LOCAL timezone = 'Asia/Tokyo';
+SET LOCAL extra_float_digits = -15;
+SET LOCAL bytea_output = 'escape';
+SET LOCAL search_path = apikeys_private, public, pg_temp;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+
+-- In a schema with an odd name, before and after it is given another, such as
+-- one that is an alias in our queries, or the end of another schema's name.
 BEGIN;
 DROP EXTENSION apikeys;
-CREATE SCHEMA "Odd name";
-CREATE EXTENSION apikeys SCHEMA "Odd name";
-SELECT "check", detail FROM "Odd name".apikey_selfcheck() WHERE NOT ok;
-ALTER SCHEMA "Odd name" RENAME TO s;
+CREATE SCHEMA "Odd. name(1";
+CREATE EXTENSION apikeys SCHEMA "Odd. name(1";
+SELECT "check", detail FROM "Odd. name(1".apikey_selfcheck() WHERE NOT ok;
+ALTER SCHEMA "Odd. name(1" RENAME TO "Odder ""'\ $1+";
+SELECT "check", detail FROM "Odder ""'\ $1+".apikey_selfcheck() WHERE NOT ok;
+ALTER SCHEMA "Odder ""'\ $1+" RENAME TO s;
+SELECT "check", detail FROM s.apikey_selfcheck() WHERE NOT ok;
+ALTER SCHEMA s RENAME TO private;
+SELECT "check", detail FROM private.apikey_selfcheck() WHERE NOT ok;
+ALTER SCHEMA private RENAME TO apikeys;
+SELECT "check", detail FROM apikeys.apikey_selfcheck() WHERE NOT ok;
+ALTER SCHEMA apikeys RENAME TO "ä";
+SELECT "check", detail FROM "ä".apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+-- made with odd settings
+BEGIN;
+DROP EXTENSION apikeys;
 SET LOCAL quote_all_identifiers = on;
-SET LOCAL search_path = s, public;
+SET LOCAL intervalstyle = 'iso_8601';
+SET LOCAL search_path = apikeys_private, public;
+CREATE EXTENSION apikeys SCHEMA public;
+RESET quote_all_identifiers;
+RESET intervalstyle;
+SET LOCAL search_path = public;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+
+-- Printed and made anew, as pg_upgrade does it, functions and views print alike.
+BEGIN;
+DO $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN
+		SELECT pg_get_functiondef(p.oid) FROM apikeys_private.apikey_members() m
+			JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+		UNION ALL
+		SELECT format('CREATE OR REPLACE VIEW %s WITH (%s) AS %s', c.oid::regclass, array_to_string(c.reloptions, ', '), pg_get_viewdef(c.oid))
+		FROM apikeys_private.apikey_members() m
+			JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid AND c.relkind = 'v'
+	LOOP
+		EXECUTE statement;
+	END LOOP;
+END $$;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
 -- what an application is granted is as delivered
 BEGIN;
-SELECT apikey_grant_application('selfcheck_app');
+SELECT apikey_grant_application('regress_selfcheck_user');
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
--- but it is foreign to whoever asks for all
-SELECT object, privilege, grantee FROM apikey_foreign_grants(false) ORDER BY object COLLATE "C";
 ROLLBACK;
 
--- only the owner may ask
-SET ROLE selfcheck_user;
-\set VERBOSITY sqlstate
-SELECT * FROM apikey_selfcheck();
-SELECT * FROM apikey_foreign_grants(true);
-SELECT apikey_revoke_foreign_grants(true);
-SELECT apikey_library_version();
-\set VERBOSITY default
+-- a table of a superuser or of our own owner may have a foreign key to ours
+BEGIN;
+CREATE ROLE regress_selfcheck_superuser SUPERUSER;
+CREATE TABLE selfcheck_mine (org_id text COLLATE "C" REFERENCES apikeys_private.apikey_org);
+CREATE TABLE selfcheck_theirs (org_id text COLLATE "C" REFERENCES apikeys_private.apikey_org ON DELETE CASCADE);
+ALTER TABLE selfcheck_theirs OWNER TO regress_selfcheck_superuser;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+
+-- maintenance
+INSERT INTO apikeys_private.apikey_org (org_id, name) SELECT 'selfcheck ' || i, 'x' FROM generate_series(1, 100) i;
+ANALYZE;
+DELETE FROM apikeys_private.apikey_org WHERE org_id LIKE 'selfcheck %';
+VACUUM FULL apikeys_private.apikey_key, apikeys_private.apikey_org;
+CLUSTER apikeys_private.apikey_key USING apikey_key_pkey;
+SET client_min_messages = error;
+REINDEX TABLE CONCURRENTLY apikeys_private.apikey_key;
+REINDEX SCHEMA apikeys_private;
+SET client_min_messages = warning;
+VACUUM ANALYZE apikeys_private.apikey_key, apikeys_private.apikey_org;
+SELECT nextval('apikeys_private.apikey_key_id_seq') > 0 AS used;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ALTER TABLE apikeys_private.apikey_key SET WITHOUT CLUSTER;
+-- other tablespaces
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE regress_selfcheck LOCATION '';
+BEGIN;
+ALTER TABLE apikeys_private.apikey_key SET TABLESPACE regress_selfcheck;
+ALTER INDEX apikeys_private.apikey_key_pkey SET TABLESPACE regress_selfcheck;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+DROP TABLESPACE regress_selfcheck;
+RESET allow_in_place_tablespaces;
+
+-- temporary objects of the same names
+CREATE TEMPORARY TABLE apikey_key (digest bytea);
+CREATE TEMPORARY VIEW apikeys AS SELECT 1 AS a;
+CREATE TYPE pg_temp.apikey_level AS ENUM ('x');
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+DROP TYPE pg_temp.apikey_level;
+DROP VIEW pg_temp.apikeys;
+DROP TABLE pg_temp.apikey_key;
+
+--
+-- The record
+--
+
+-- of another major version: nothing is compared, but it is said what to do
+BEGIN;
+UPDATE apikeys_private.apikey_definition SET definition = 'PostgreSQL 9' WHERE object = 'server';
+DROP INDEX apikeys_private.apikey_key_org_id_name_suffix_idx;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+SELECT apikeys_private.apikey_record_definitions() > 100 AS recorded;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+-- none
+BEGIN;
+TRUNCATE apikeys_private.apikey_definition;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+-- It is of everything there is, and is made by the script, so not dumped.
+SELECT count(*) FILTER (WHERE d.object IS NULL) AS forgotten
+FROM pg_depend p JOIN pg_extension e ON e.oid = p.refobjid AND p.deptype = 'e' AND p.refclassid = 'pg_extension'::regclass AND e.extname = 'apikeys',
+	pg_identify_object(p.classid, p.objid, 0) i
+	LEFT JOIN apikeys_private.apikey_definition d ON d.object = replace(i.type || ' ' || i.identity, 'public.apikey', '@.apikey');
+SELECT 'apikeys_private.apikey_definition'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'apikeys';
+
+--
+-- Owners
+--
+
+-- of extensions, the schema, and of tables whose triggers would run as ours
+BEGIN;
+CREATE TABLE selfcheck_theirs (org_id text COLLATE "C" REFERENCES apikeys_private.apikey_org ON DELETE CASCADE);
+ALTER TABLE selfcheck_theirs OWNER TO regress_selfcheck_user;
+UPDATE pg_extension SET extowner = 'regress_selfcheck_user'::regrole WHERE extname IN ('pgcrypto', 'apikeys', 'plpgsql');
+ALTER SCHEMA public OWNER TO regress_selfcheck_user;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+-- a superuser's, or all ours
+BEGIN;
+CREATE ROLE regress_selfcheck_superuser SUPERUSER;
+UPDATE pg_extension SET extowner = 'regress_selfcheck_superuser'::regrole WHERE extname = 'pgcrypto';
+ALTER SCHEMA public OWNER TO regress_selfcheck_superuser;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK;
+
+-- The installation refuses a pgcrypto that somebody else can drop.
+BEGIN;
+DROP EXTENSION apikeys;
+DROP EXTENSION pgcrypto;
+CREATE SCHEMA selfcheck_theirs AUTHORIZATION regress_selfcheck_user;
+SELECT format('GRANT CREATE ON DATABASE %I TO regress_selfcheck_user', current_database()) \gexec
+SET ROLE regress_selfcheck_user;
+CREATE EXTENSION pgcrypto SCHEMA selfcheck_theirs;
 RESET ROLE;
-
--- row_security
-BEGIN;
-ALTER TABLE apikey_key DISABLE ROW LEVEL SECURITY;
-ALTER TABLE apikey_org FORCE ROW LEVEL SECURITY;
+SAVEPOINT refused;
+\set VERBOSITY verbose
+\set SHOW_CONTEXT never
+DO $$ BEGIN CREATE EXTENSION apikeys SCHEMA public;
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+	DECLARE d text; h text; BEGIN
+		GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
+		CREATE TEMPORARY TABLE refusal AS SELECT SQLSTATE AS sqlstate, SQLERRM AS message, d AS detail, h AS hint;
+	END;
+END $$;
+\set VERBOSITY default
+\x
+SELECT * FROM refusal;
+\x
+-- as the superuser that he has become
+ALTER ROLE regress_selfcheck_user SUPERUSER;
+CREATE EXTENSION apikeys SCHEMA public;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
--- policies: one gone; one for a role only; one with another expression, or
--- with one that reads the same but for the function it calls; another command
--- or kind
-BEGIN;
-DROP POLICY apikey_see ON apikey_member;
-ALTER POLICY apikey_delete ON apikey_legacy TO selfcheck_user;
-ALTER POLICY apikey_see ON apikey_key USING (true);
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-BEGIN;
-CREATE FUNCTION pg_temp.apikey_admin_org() RETURNS text LANGUAGE sql RETURN 'x';
-ALTER POLICY apikey_see ON apikey_legacy USING (org_id = (SELECT pg_temp.apikey_admin_org()));
-ALTER POLICY apikey_change ON apikey_key WITH CHECK (true);
-DROP POLICY apikey_delete ON apikey_legacy;
-CREATE POLICY apikey_delete ON apikey_legacy FOR ALL USING (org_id = (SELECT apikey_admin_org()));
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-BEGIN;
-DROP POLICY apikey_delete ON apikey_legacy;
-CREATE POLICY apikey_delete ON apikey_legacy AS RESTRICTIVE FOR DELETE USING (org_id = (SELECT apikey_admin_org()));
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
--- the same again is as good as the one delivered
-DROP POLICY apikey_delete ON apikey_legacy;
-CREATE POLICY apikey_delete ON apikey_legacy FOR DELETE USING (org_id = (SELECT apikey_admin_org()));
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
+--
+-- Schema
+--
 
--- foreign_policies, views, foreign_triggers, foreign_rules, constraints: each
--- has its row
+-- where others may put an overload that fits better, and one that does
 BEGIN;
-CREATE POLICY "let me" ON apikey_key TO selfcheck_user USING (true);
-CREATE POLICY apikey_see ON apikey_org USING (true);
-ALTER VIEW apikeys SET (security_invoker = false);
-ALTER VIEW apikeys_mine RESET (security_barrier);
-CREATE FUNCTION selfcheck_trigger() RETURNS trigger LANGUAGE plpgsql
-	AS 'BEGIN RETURN NEW; END';
-CREATE TRIGGER "tell me" BEFORE INSERT ON apikey_key
-	FOR EACH ROW EXECUTE FUNCTION selfcheck_trigger();
-CREATE RULE keep AS ON DELETE TO apikey_key DO INSTEAD NOTHING;
-CREATE RULE give AS ON INSERT TO apikeys DO INSTEAD NOTHING;
-ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_owner_fkey;
-ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_org_id_fkey;
-ALTER TABLE apikey_legacy ADD CONSTRAINT apikey_legacy_org_id_fkey
-	FOREIGN KEY (org_id) REFERENCES apikey_org NOT VALID;
-SELECT "check", unnest(string_to_array(detail, '; ')) AS detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-
--- a foreign key of a table whose owner may give it triggers, which would run as
--- ours; those of a superuser's or our own owner's tables are as good as we are
-BEGIN;
-CREATE TABLE selfcheck_mine (org_id text COLLATE "C" REFERENCES apikey_org);
-CREATE TABLE selfcheck_theirs (org_id text COLLATE "C" REFERENCES apikey_org ON DELETE CASCADE);
-ALTER TABLE selfcheck_theirs OWNER TO selfcheck_user;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-
--- indexes: as after a failed REINDEX CONCURRENTLY; and of digests, none, or
--- one that is for a part of the rows, or no hash index
-BEGIN;
-UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'apikey_key_digest_excl'::regclass;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-BEGIN;
-ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_digest_excl;
-ALTER TABLE apikey_key ADD CONSTRAINT apikey_key_digest_excl
-	EXCLUDE USING hash (digest WITH =) WHERE (level = 'admin');
-ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl;
-ALTER TABLE apikey_legacy ADD CONSTRAINT apikey_legacy_digest_excl UNIQUE (digest);
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-
--- grants: on a table, a column, the sequence, a view, a type, a function of
--- the owner's; with grant option; to everybody what the application is granted
-BEGIN;
-GRANT SELECT, TRIGGER ON apikey_key TO selfcheck_user;
-GRANT SELECT (digest) ON apikey_legacy TO PUBLIC;
-GRANT USAGE ON SEQUENCE apikey_key_id_seq TO selfcheck_user;
-GRANT UPDATE ON apikeys TO selfcheck_user;
-GRANT USAGE ON TYPE apikey_level TO selfcheck_user;
-GRANT EXECUTE ON FUNCTION apikey_import_legacy(text, text) TO selfcheck_user;
-GRANT EXECUTE ON FUNCTION apikey_me(text) TO selfcheck_app WITH GRANT OPTION;
-GRANT EXECUTE ON FUNCTION apikey_act_as(text, text, boolean) TO PUBLIC;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
--- what takes them away does, and leaves the application alone
-SELECT apikey_grant_application('selfcheck_app');
-SELECT apikey_revoke_foreign_grants(true);
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-SELECT has_function_privilege('selfcheck_app', 'apikey_act_as(text, text, boolean)', 'EXECUTE') AS application,
-	has_function_privilege('selfcheck_user', 'apikey_act_as(text, text, boolean)', 'EXECUTE') AS others,
-	has_function_privilege('selfcheck_user', 'apikey_current_org()', 'EXECUTE') AS everybody;
-SELECT apikey_revoke_foreign_grants(NULL);
-ROLLBACK;
-
--- owner: a function, a table, a type
-BEGIN;
-ALTER FUNCTION apikey_pattern() OWNER TO selfcheck_user;
-ALTER TABLE apikey_org OWNER TO selfcheck_user;
-ALTER TYPE apikey_plan OWNER TO selfcheck_user;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok AND "check" = 'owner';
-ROLLBACK;
-
--- functions
-BEGIN;
-ALTER FUNCTION apikey_me(text) SECURITY DEFINER;
-ALTER FUNCTION apikey_allows(text) LEAKPROOF;
-ALTER FUNCTION apikey_create(text, apikey_level, timestamptz) RESET search_path;
-ALTER FUNCTION apikey_delete(text) SET search_path = public;
-CREATE OR REPLACE FUNCTION apikey_admin_org() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN 'acme';
-CREATE OR REPLACE FUNCTION apikey_visible_org() RETURNS text
-	AS '$libdir/apikeys', 'apikey_current_org' LANGUAGE c STABLE PARALLEL SAFE;
-CREATE OR REPLACE FUNCTION apikey_pattern() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ''x''';
-CREATE OR REPLACE FUNCTION apikey_sees_nothing() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
-ALTER EXTENSION apikeys ADD FUNCTION apikey_sees_nothing();
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-
--- schema: where others may put an overload that fits better, and one that does
-BEGIN;
-GRANT CREATE ON SCHEMA public TO selfcheck_user;
-SET ROLE selfcheck_user;
+GRANT CREATE ON SCHEMA public TO regress_selfcheck_user;
+SET ROLE regress_selfcheck_user;
 CREATE FUNCTION apikey_check(varchar, varchar) RETURNS boolean LANGUAGE sql RETURN true;
 RESET ROLE;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-REVOKE CREATE ON SCHEMA public FROM selfcheck_user;
+REVOKE CREATE ON SCHEMA public FROM regress_selfcheck_user;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
--- version
+--
+-- Members' database roles
+--
+
+BEGIN;
+INSERT INTO apikeys_private.apikey_org (org_id, name) VALUES ('selfcheck', 'Selfcheck');
+INSERT INTO apikeys_private.apikey_member (org_id, user_id, email, db_role)
+	VALUES ('selfcheck', 'ann', 'ann@selfcheck.example', 'regress_selfcheck_member'), ('selfcheck', 'bob', 'bob@selfcheck.example', NULL);
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+-- may act for others, by itself or by a role it is a member of
+SAVEPOINT s;
+GRANT EXECUTE ON FUNCTION apikey_act_as(text, text, boolean) TO regress_selfcheck_member;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK TO s;
+SELECT apikey_grant_application('regress_selfcheck_user');
+GRANT regress_selfcheck_user TO regress_selfcheck_member;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK TO s;
+ALTER ROLE regress_selfcheck_member SUPERUSER;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK TO s;
+ALTER ROLE regress_selfcheck_member RENAME TO regress_selfcheck_gone;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+ROLLBACK TO s;
+UPDATE pg_extension SET extowner = 'regress_selfcheck_member'::regrole WHERE extname = 'apikeys';
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok AND "check" = 'members';
+ROLLBACK TO s;
+-- another role that was given the name
+ALTER TABLE apikeys_private.apikey_member DISABLE TRIGGER apikey_guard;
+UPDATE apikeys_private.apikey_member SET db_role_oid = 'regress_selfcheck_user'::regrole WHERE org_id = 'selfcheck' AND user_id = 'ann';
+SELECT "check", detail FROM apikey_selfcheck() WHERE "check" = 'members';
+UPDATE apikeys_private.apikey_member SET db_role_oid = 'regress_selfcheck_member'::regrole WHERE org_id = 'selfcheck' AND user_id = 'ann';
+SELECT "check", detail FROM apikey_selfcheck() WHERE "check" = 'members';
+ROLLBACK;
+
+--
+-- Version
+--
+
 BEGIN;
 UPDATE pg_extension SET extversion = '0.0' WHERE extname = 'apikeys';
-SELECT "check", replace(detail, apikey_library_version(), 'CURRENT') AS detail
+SELECT "check", replace(detail, apikeys_private.apikey_library_version(), 'CURRENT') AS detail
 FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
-SELECT apikey_library_version() = extversion AS "as the control file says"
+SELECT apikeys_private.apikey_library_version() = extversion AS "as the control file says"
 FROM pg_extension WHERE extname = 'apikeys';
 
--- settings: here, of a role, of this database; those of another do not matter
-BEGIN;
-SET LOCAL apikeys.seal_principal = off;
-ALTER ROLE selfcheck_app SET apikeys.revoke_remote_apply = off;
-ALTER DATABASE postgres SET apikeys.seal_principal = off;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ALTER ROLE selfcheck_app SET apikeys.revoke_remote_apply = 'F';
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-
--- logging: each setting that lets bound parameters reach the log
-BEGIN;
-SET LOCAL log_statement = 'mod';
-SET LOCAL log_min_duration_statement = 0;
-SET LOCAL log_min_duration_sample = '10s';
-SET LOCAL log_transaction_sample_rate = 0.5;
-SET LOCAL log_parameter_max_length_on_error = -1;
-SET LOCAL debug_print_parse = on;
-SET LOCAL debug_print_rewritten = on;
-SET LOCAL debug_print_plan = on;
-SET LOCAL client_min_messages = error;
-CREATE TABLE selfcheck_result AS SELECT * FROM apikey_selfcheck() WHERE NOT ok;
-SET LOCAL debug_print_parse = off;
-SET LOCAL debug_print_rewritten = off;
-SET LOCAL debug_print_plan = off;
-SELECT "check", unnest(string_to_array(detail, '; ')) AS detail FROM selfcheck_result;
--- no length, no parameters
-SET LOCAL log_parameter_max_length = 0;
-SET LOCAL log_parameter_max_length_on_error = 0;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
--- statements without parameters, and settings that log none; of a role only
-BEGIN;
-SET LOCAL log_statement = 'ddl';
-SET LOCAL log_duration = on;
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ALTER ROLE selfcheck_app SET log_statement = 'ALL';
-ALTER ROLE selfcheck_app SET log_transaction_sample_rate = '0.0';
-ALTER ROLE selfcheck_app SET debug_print_plan = 'OFF';
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
--- plans
-LOAD 'auto_explain';
-BEGIN;
-SET LOCAL auto_explain.log_min_duration = '1min';
-SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
-ROLLBACK;
-
-DROP ROLE selfcheck_user, selfcheck_app;
+DROP ROLE regress_selfcheck_user, regress_selfcheck_member;

@@ -3,6 +3,7 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 RESET client_min_messages;
+SET apikeys.session_principal = on;	-- so that a principal can last
 \set SHOW_CONTEXT never
 
 -- Runs a statement; returns "ok" or the error's SQLSTATE.
@@ -34,13 +35,13 @@ SELECT apikey_suffix(:'value') AS suffix \gset
 -- and nothing else changes.
 --
 RESET SESSION AUTHORIZATION;
-CREATE TEMP TABLE before AS SELECT * FROM apikey_key WHERE org_id = 'update-ent' AND owner_id = 'ann';
+CREATE TEMP TABLE before AS SELECT * FROM apikeys_private.apikey_key WHERE org_id = 'update-ent' AND owner_id = 'ann';
 CREATE FUNCTION pg_temp.changed() RETURNS text LANGUAGE sql AS $$
-	SELECT string_agg(format('%s: %s', n.key, CASE n.value WHEN b.value THEN 'same' ELSE n.value END), ', ' ORDER BY n.key)
+	SELECT string_agg(format('%s: %s', n.key, CASE WHEN n.value IS NOT DISTINCT FROM b.value THEN 'same' ELSE COALESCE(n.value, 'never') END), ', ' ORDER BY n.key)
 	FROM before, jsonb_each_text(to_jsonb(before)) b,
-		(SELECT k FROM apikey_key k WHERE k.key_id IN (SELECT key_id FROM before)) s (k),
+		(SELECT k FROM apikeys_private.apikey_key k WHERE k.key_id IN (SELECT key_id FROM before)) s (k),
 		jsonb_each_text(to_jsonb(k)) n
-	WHERE n.key = b.key AND (n.key IN ('name', 'level', 'expires_at') OR n.value <> b.value)
+	WHERE n.key = b.key AND (n.key IN ('name', 'level', 'expires_at') OR n.value IS DISTINCT FROM b.value)
 $$;
 SELECT apikey_update(:'suffix') \gset
 SELECT pg_temp.changed();
@@ -62,6 +63,30 @@ SELECT pg_temp.changed();
 SELECT apikey_update(:'suffix', 'deploy', 'standard', 'infinity') \gset
 SELECT pg_temp.changed(), apikey_check_level(:'value', 'standard') AS standard, apikey_check_level(:'value', 'architect') AS architect;
 SELECT user_id, level, name, expires_at FROM apikey_verify(:'value');
+
+-- Never is NULL, by whatever way infinity comes, and so it stays when something
+-- else changes; a later date than all others is none.
+SELECT apikey_update(:'suffix', expires_at => 'infinity') \gset
+SELECT expires_at IS NULL AS never FROM apikeys_private.apikey_key WHERE suffix = :'suffix';
+UPDATE apikeys_private.apikey_key SET expires_at = '2099-01-01' WHERE suffix = :'suffix';
+UPDATE apikeys_private.apikey_key SET expires_at = 'infinity' WHERE suffix = :'suffix' RETURNING expires_at IS NULL AS never;
+UPDATE apikeys_private.apikey_key SET name = 'deploy' WHERE suffix = :'suffix' RETURNING expires_at IS NULL AS never;
+BEGIN;
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, expires_at)
+VALUES ('update-ent', 'ann', 'inserted', 'standard', sha256('update-1'), 'infinity'), ('update-ent', 'ann', 'restored', 'standard', sha256('update-2'), NULL)
+RETURNING name, expires_at IS NULL AS never;
+SET LOCAL session_replication_role = replica;
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at, expires_at)
+VALUES ('update-ent', 'ann', 'replicated', 'standard', sha256('update-3'), '2001-01-01', 'infinity')
+RETURNING name, expires_at IS NULL AS never;
+UPDATE apikeys_private.apikey_key SET expires_at = 'infinity' WHERE name = 'replicated' RETURNING name, expires_at IS NULL AS never;
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, expires_at)
+VALUES ('update-ent', 'ann', 'last', 'standard', sha256('update-4'), '294276-12-31 23:59:59.999999+00')
+RETURNING name, expires_at IS NULL AS never;
+ALTER TABLE apikeys_private.apikey_key DISABLE TRIGGER apikey_guard;
+SELECT pg_temp.try('UPDATE apikeys_private.apikey_key SET expires_at = ''infinity'' WHERE name = ''last''') AS without_the_trigger;
+ROLLBACK;
+SELECT pg_temp.changed();
 
 -- What is refused changes nothing.
 SELECT what, pg_temp.try(format('SELECT apikey_update(%L, %s)', :'suffix', what)) FROM (VALUES
@@ -141,7 +166,7 @@ RESET apikeys.principal;
 SELECT pg_temp.try(format('SELECT apikey_update(%L, %L)', :'suffix', 'taken')) AS renamed,
 	pg_temp.try(format('SELECT apikey_rotate(%L)', :'suffix')) AS rotated;
 RESET SESSION AUTHORIZATION;
-SELECT owner_id, name, level, expires_at FROM apikey_key WHERE org_id LIKE 'update-%' ORDER BY org_id DESC, name;
+SELECT owner_id, name, level, expires_at FROM apikeys_private.apikey_key WHERE org_id LIKE 'update-%' ORDER BY org_id DESC, name;
 
 --
 -- Levels: what a role may make of a key that it has, be it from better days.
@@ -155,12 +180,12 @@ SELECT apikey_save_org('update-' || p, 'Levels', p) FROM unnest(ARRAY['enterpris
 SELECT apikey_save_member('update-' || p, r::text, '', r)
 FROM unnest(ARRAY['enterprise', 'business']::apikey_plan[]) p, unnest(enum_range(NULL::apikey_role)) r
 WHERE (p, r) <> ('business', 'architect') \g /dev/null
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at)
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at)
 SELECT m.org_id, m.user_id, format('%s to %s', was, wanted), was, sha256(format('%s %s %s %s', m.org_id, m.user_id, was, wanted)::bytea), '2020-02-02'
-FROM apikey_member m, unnest(enum_range(NULL::apikey_level)) was, unnest(enum_range(NULL::apikey_level)) wanted
+FROM apikeys_private.apikey_member m, unnest(enum_range(NULL::apikey_level)) was, unnest(enum_range(NULL::apikey_level)) wanted
 WHERE org_id LIKE 'update-%';
 CREATE TEMP TABLE old AS
-SELECT o.plan, m.role, k.* FROM apikey_key k JOIN apikey_org o USING (org_id) JOIN apikey_member m ON (m.org_id, m.user_id) = (k.org_id, k.owner_id)
+SELECT o.plan, m.role, k.* FROM apikeys_private.apikey_key k JOIN apikeys_private.apikey_org o USING (org_id) JOIN apikeys_private.apikey_member m ON (m.org_id, m.user_id) = (k.org_id, k.owner_id)
 WHERE k.org_id LIKE 'update-%';
 GRANT SELECT ON old TO regress_update_app;
 SET SESSION AUTHORIZATION regress_update_app;
@@ -199,13 +224,13 @@ FROM relevel GROUP BY plan, role, was ORDER BY plan DESC, role, was \crosstabvie
 -- The tables agree: what was said to be changed is, and nothing else.
 SELECT r.result = 'ok' AS said, k.level = r.wanted AS has_wanted, k.level = r.was AS has_old, r.wanted = r.was AS same, count(*)
 FROM relevel r JOIN old o ON (o.plan, o.role, o.name) = (r.plan, r.role, format('%s to %s', was, wanted))
-	JOIN apikey_key k USING (key_id)
+	JOIN apikeys_private.apikey_key k USING (key_id)
 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4;
 SELECT r.renamed = 'ok' AS said, k.name = o.name || ', renamed' AS renamed, count(*)
 FROM relevel r JOIN old o ON (o.plan, o.role, o.name) = (r.plan, r.role, format('%s to %s', was, wanted))
-	JOIN apikey_key k USING (key_id)
+	JOIN apikeys_private.apikey_key k USING (key_id)
 GROUP BY 1, 2 ORDER BY 1, 2;
-SELECT count(*) = (SELECT count(*) FROM old) AS none_added FROM apikey_key WHERE org_id LIKE 'update-%';
+SELECT count(*) = (SELECT count(*) FROM old) AS none_added FROM apikeys_private.apikey_key WHERE org_id LIKE 'update-%';
 
 -- The demotion counts from its commit on, the promotion too.
 SELECT apikey_act_as('update-business', 'standard', session => true) \gset
@@ -246,7 +271,7 @@ SELECT apikey_rotate(apikey_suffix(:'newest'), '1000 years') AS last \gset
 SELECT count(*) FROM apikeys WHERE expires_at = '2099-01-01 00:00+00';
 SELECT apikey_create('for ever') AS old \gset
 SELECT apikey_rotate(apikey_suffix(:'old'), '1 day') AS new \gset
-SELECT suffix = apikey_suffix(:'new') AS new, level, expires_at = 'infinity' AS for_ever FROM apikeys WHERE name = 'for ever' ORDER BY 1;
+SELECT suffix = apikey_suffix(:'new') AS new, level, expires_at IS NULL AS for_ever FROM apikeys WHERE name = 'for ever' ORDER BY 1;
 -- refused, and nothing happens
 SELECT count(*) AS keys FROM apikeys \gset
 SELECT what, pg_temp.try(format('SELECT apikey_rotate(%L, %s)', apikey_suffix(:'last'), what)) FROM (VALUES
@@ -262,6 +287,21 @@ SELECT apikey_rotate(apikey_suffix(:'last')) AS undone \gset
 SELECT apikey_check_level(:'last', 'admin') AS old_works, apikey_check_level(:'undone', 'admin') AS new_works;
 ROLLBACK;
 SELECT apikey_check_level(:'last', 'admin') AS old_works, apikey_check_level(:'undone', 'admin') AS new_works;
+-- By the clock, not by when the transaction began: a key that expired in the
+-- meantime is dead, and the overlap begins now.
+BEGIN;
+SELECT apikey_create('short', 'standard', clock_timestamp() + interval '20 ms') AS short \gset
+SELECT apikey_create('timed') AS timed \gset
+SELECT pg_sleep(0.1) \gset
+SELECT expires_at > now() AS later_than_the_transaction, apikey_check_level(:'short', 'standard') AS works
+FROM apikeys WHERE suffix = apikey_suffix(:'short');
+SAVEPOINT s;
+SELECT apikey_rotate(apikey_suffix(:'short'), '1 hour');
+ROLLBACK TO s;
+SELECT apikey_is_wellformed(apikey_rotate(apikey_suffix(:'timed'), '1 hour'));
+SELECT expires_at >= now() + interval '1 hour 0.1 s' AS from_now_on, expires_at <= clock_timestamp() + interval '1 hour' AS no_longer
+FROM apikeys WHERE suffix = apikey_suffix(:'timed');
+ROLLBACK;
 -- by a member who could not create it any more: refused, and the old one lives
 SELECT apikey_save_member('update-rot', 'ann', NULL, 'standard') \gset
 SELECT apikey_rotate(apikey_suffix(:'last'));
@@ -272,6 +312,6 @@ SELECT apikey_check_level(:'last', 'standard') AS old_works;
 RESET apikeys.principal;
 RESET SESSION AUTHORIZATION;
 
-SELECT apikey_remove_org(org_id) FROM apikey_org WHERE org_id LIKE 'update-%' \g /dev/null
+SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'update-%' \g /dev/null
 DROP OWNED BY regress_update_app;
 DROP ROLE regress_update_app;

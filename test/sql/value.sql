@@ -56,13 +56,13 @@ INSERT INTO known VALUES
 GRANT SELECT ON known TO PUBLIC;
 SELECT value, octet_length(value), apikey_is_wellformed(value) AS wellformed,
 	value ~ ('^(' || apikey_pattern() || ')$') AS matches,
-	apikey_suffix(value), apikey_suffix(value) = apikey_digest_suffix(digest) AS of_digest,
+	apikey_suffix(value), apikey_suffix(value) = apikeys_private.apikey_digest_suffix(digest) AS of_digest,
 	apikey_suffix(value) = pg_temp.base32(digest) AS of_base32,
 	pg_temp.value(split_part(value, '.', 1), substr(split_part(value, '/', 1), strpos(value, '.') + 1)) = value AS again
 FROM known;
 
 -- bits in, characters out: most significant first, none but the last 35 count
-SELECT digest, apikey_digest_suffix(digest), pg_temp.base32(digest)
+SELECT digest, apikeys_private.apikey_digest_suffix(digest), pg_temp.base32(digest)
 FROM (VALUES ('\x0000000000000000000000000000000000000000000000000000000000000000'::bytea),
 	('\xffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff'),
 	('\xffffffffffffffffffffffffffffffffffffffffffffffffffffff0000000000'),
@@ -70,9 +70,9 @@ FROM (VALUES ('\x000000000000000000000000000000000000000000000000000000000000000
 	('\x0000000000000000000000000000000000000000000000000000000400000000'),
 	('\x0000000000000000000000000000000000000000000000000000000800000000'),
 	('\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f')) AS d (digest);
-SELECT pg_temp.try($$SELECT apikey_digest_suffix(decode(repeat('00', 31), 'hex'))$$);
-SELECT pg_temp.try($$SELECT apikey_digest_suffix(decode(repeat('00', 33), 'hex'))$$);
-SELECT pg_temp.try($$SELECT apikey_digest_suffix('')$$);
+SELECT pg_temp.try($$SELECT apikeys_private.apikey_digest_suffix(decode(repeat('00', 31), 'hex'))$$);
+SELECT pg_temp.try($$SELECT apikeys_private.apikey_digest_suffix(decode(repeat('00', 33), 'hex'))$$);
+SELECT pg_temp.try($$SELECT apikeys_private.apikey_digest_suffix('')$$);
 
 --
 -- apikey_suffix: the 7 alphanumerics after the last slash
@@ -162,12 +162,12 @@ FROM created;
 SELECT count(*) AS keys,
 	count(*) FILTER (WHERE k.digest = sha256(convert_to(left(c.value, -8), 'UTF8'))) AS digest,
 	count(*) FILTER (WHERE k.suffix = right(c.value, 7)) AS suffix,
-	count(*) FILTER (WHERE k.suffix = apikey_digest_suffix(k.digest)) AS of_digest,
+	count(*) FILTER (WHERE k.suffix = apikeys_private.apikey_digest_suffix(k.digest)) AS of_digest,
 	count(*) FILTER (WHERE k.suffix = pg_temp.base32(k.digest)) AS of_base32
-FROM created c JOIN apikey_key k ON k.org_id = 'value' AND k.name = 'key ' || c.n;
+FROM created c JOIN apikeys_private.apikey_key k ON k.org_id = 'value' AND k.name = 'key ' || c.n;
 -- and nothing of the value but the suffix, anywhere
 SELECT count(*) AS rows_with_a_secret
-FROM created c JOIN apikey_key k ON k.org_id = 'value' AND k.name = 'key ' || c.n
+FROM created c JOIN apikeys_private.apikey_key k ON k.org_id = 'value' AND k.name = 'key ' || c.n
 WHERE strpos(k::text, substr(c.value, 4, 43)) > 0
 	OR strpos(k::text, encode(convert_to(substr(c.value, 4, 43), 'UTF8'), 'hex')) > 0;
 
@@ -233,17 +233,17 @@ RESET ROLE;
 -- the other comes.
 SELECT value AS native, left(value, -8) AS covered FROM created WHERE n = 1 \gset
 SELECT apikey_import_legacy('value 2', :'covered');
-SELECT k.digest = l.digest AS same FROM apikey_legacy l, apikey_key k
+SELECT k.digest = l.digest AS same FROM apikeys_private.apikey_legacy l, apikeys_private.apikey_key k
 WHERE l.org_id = 'value 2' AND k.org_id = 'value' AND k.name = 'key 1';
 SET ROLE value_app;
 SELECT apikey_check_level(:'native', 'admin') AS native, apikey_check_level(:'covered', 'admin') AS covered FROM generate_series(1, 3);
 SELECT v.org_id, v.level, v.legacy FROM unnest(ARRAY[:'native', :'covered', :'native', :'covered']) AS k, apikey_verify(k) AS v;
 RESET ROLE;
-DELETE FROM apikey_legacy WHERE org_id = 'value 2';
+DELETE FROM apikeys_private.apikey_legacy WHERE org_id = 'value 2';
 SELECT apikey_check_level(:'native', 'standard') AS native, apikey_check_level(:'covered', 'standard') AS covered FROM generate_series(1, 2);
 SELECT apikey_import_legacy('value 2', :'covered');
 SELECT apikey_check_level(:'covered', 'admin') AS covered FROM generate_series(1, 2);
-DELETE FROM apikey_key WHERE org_id = 'value' AND name = 'key 1';
+DELETE FROM apikeys_private.apikey_key WHERE org_id = 'value' AND name = 'key 1';
 SELECT apikey_check_level(:'native', 'standard') AS native, apikey_check_level(:'covered', 'admin') AS covered FROM generate_series(1, 2);
 
 --

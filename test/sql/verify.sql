@@ -10,13 +10,14 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 RESET client_min_messages;
+SET apikeys.session_principal = on;	-- so that a principal can last
 
 CREATE ROLE verify_app;
 CREATE ROLE verify_ann;
 SELECT apikey_grant_application('verify_app'), apikey_grant_application('verify_ann');
 
 SELECT apikey_save_org('verify', 'Verify', 'enterprise'), apikey_save_org('verify 2', 'Verify 2', 'free');
-SELECT apikey_save_member('verify', 'ann', 'ann@verify.example', 'admin', 'verify_ann');
+SELECT apikey_save_member('verify', 'ann', 'ann@verify.example', 'admin');
 SELECT apikey_save_member('verify', 'bob', 'bob@verify.example', 'architect');
 SELECT apikey_save_member('verify', 'carol', 'carol@verify.example');
 
@@ -69,8 +70,8 @@ RESET ALL;
 SELECT apikey_import_legacy('verify', 'a legacy key of verify');
 \set legacy 'a legacy key of verify'
 \set unknown 'na1.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg/YNP8WXT'
-UPDATE apikey_key SET expires_at = '2001-01-01 00:00:00+00' WHERE org_id = 'verify' AND name = 'expired key';
-DELETE FROM apikey_key WHERE org_id = 'verify' AND name = 'deleted key';
+UPDATE apikeys_private.apikey_key SET expires_at = '2001-01-01 00:00:00+00' WHERE org_id = 'verify' AND name = 'expired key';
+DELETE FROM apikeys_private.apikey_key WHERE org_id = 'verify' AND name = 'deleted key';
 
 --
 -- Every state, every level
@@ -96,9 +97,9 @@ FROM presented, apikey_inspect(key) AS i ORDER BY n;
 RESET ROLE;
 -- what inspection says of dates is what is stored
 SELECT i.status, i.created_at = k.created_at AS created, i.expires_at = k.expires_at AS expires
-FROM apikey_inspect(:'expired') AS i JOIN apikey_key k ON k.org_id = i.org_id AND k.suffix = i.suffix;
+FROM apikey_inspect(:'expired') AS i JOIN apikeys_private.apikey_key k ON k.org_id = i.org_id AND k.suffix = i.suffix;
 SELECT i.status, i.created_at = l.created_at AS created
-FROM apikey_inspect(:'legacy') AS i JOIN apikey_legacy l USING (org_id);
+FROM apikey_inspect(:'legacy') AS i JOIN apikeys_private.apikey_legacy l USING (org_id);
 
 -- a level that is not given is an error, before anything is said of the key
 SELECT state, pg_temp.try(format('SELECT apikey_check_level(%L, NULL)', key)) AS no_level
@@ -131,13 +132,13 @@ SELECT apikey_me(:'standard')::text = '{"email": "carol@verify.example", "orgId"
 SELECT apikey_me(:'legacy')::text = '{"email": "", "orgId": "verify", "role": "ADMIN"}' AS as_documented;
 
 BEGIN;
-UPDATE apikey_org SET org_id = 'verify "q" \b /s </script> é 😀' WHERE org_id = 'verify';
+UPDATE apikeys_private.apikey_org SET org_id = 'verify "q" \b /s </script> é 😀' WHERE org_id = 'verify';
 SELECT what, apikey_me(:'admin')::text = format('{"email": %s, "orgId": %s, "role": "ADMIN"}', to_json(email), to_json(org_id)) AS as_json,
 	apikey_me(:'admin')::jsonb ->> 'email' = email AS email_back, apikey_me(:'admin')::jsonb ->> 'orgId' = org_id AS org_back
 FROM (VALUES ('plain', 'plain@verify.example'), ('empty', ''), ('quote', '"'), ('backslash', '\'), ('escaped quote', '\"'),
 		('escape', 'a\u0041b'), ('control', E'tab\tline\nreturn\rbell\007escape\033delete\177'), ('HTML', '</script><!-- &'),
 		('letters', 'é😀'), ('forged', '", "role": "ADMIN'), ('separators', E'\u2028\u0085')) AS e (what, email),
-	LATERAL (SELECT org_id FROM apikey_org WHERE name = 'Verify') AS o,
+	LATERAL (SELECT org_id FROM apikeys_private.apikey_org WHERE name = 'Verify') AS o,
 	LATERAL (SELECT apikey_save_member(org_id, 'ann', email)) AS saved;
 SELECT apikey_me(:'legacy')::jsonb ->> 'orgId' AS org;
 ROLLBACK;
@@ -146,7 +147,7 @@ ROLLBACK;
 -- Capabilities
 --
 
-INSERT INTO apikey_capability (capability, level) VALUES
+INSERT INTO apikeys_private.apikey_capability (capability, level) VALUES
 	('verify low', 'standard'), ('verify middle', 'architect'), ('verify high', 'admin');
 SET ROLE verify_app;
 SELECT state, apikey_check(key, 'verify low') AS low, apikey_check(key, 'verify middle') AS middle, apikey_check(key, 'verify high') AS high
@@ -157,11 +158,11 @@ FROM (VALUES (1, 'verify none'), (2, 'VERIFY LOW'), (3, 'verify low '), (4, ''),
 ORDER BY n, m;
 RESET ROLE;
 -- what the product's list says now, counts
-UPDATE apikey_capability SET level = 'admin' WHERE capability = 'verify low';
+UPDATE apikeys_private.apikey_capability SET level = 'admin' WHERE capability = 'verify low';
 SELECT apikey_check(:'standard', 'verify low'), apikey_check(:'admin', 'verify low') FROM generate_series(1, 2);
-UPDATE apikey_capability SET level = 'standard' WHERE capability = 'verify high';
+UPDATE apikeys_private.apikey_capability SET level = 'standard' WHERE capability = 'verify high';
 SELECT apikey_check(:'standard', 'verify high'), apikey_check(:'admin', 'verify high') FROM generate_series(1, 2);
-DELETE FROM apikey_capability WHERE capability LIKE 'verify %';
+DELETE FROM apikeys_private.apikey_capability WHERE capability LIKE 'verify %';
 SELECT pg_temp.try(format('SELECT apikey_check(%L, %L)', :'admin', 'verify low')) AS gone;
 
 --
@@ -187,12 +188,14 @@ SELECT apikey_check_level(:'architect', 'standard'), apikey_check_level(:'unknow
 	(apikey_inspect(:'legacy')).status, apikey_me(:'standard') IS NOT NULL AS me;
 RESET ROLE;
 SELECT count(*) AS locks FROM pg_locks
-WHERE pid = pg_backend_pid() AND relation IN ('apikey_key'::regclass, 'apikey_legacy'::regclass, 'apikey_key_digest_excl'::regclass, 'apikey_member'::regclass);
+WHERE pid = pg_backend_pid() AND relation IN ('apikeys_private.apikey_key'::regclass, 'apikeys_private.apikey_legacy'::regclass, 'apikeys_private.apikey_key_digest_excl'::regclass, 'apikeys_private.apikey_member'::regclass);
 SELECT pg_current_xact_id_if_assigned() IS NULL AS no_id;
 COMMIT;
 
--- In the transaction that changes the key, by its owner who is a plain role.
+-- In the transaction that changes the key, by its owner.
+SET apikeys.session_principal = on;
 SET ROLE verify_ann;
+SELECT apikey_act_as('verify', 'ann', session => true);
 BEGIN;
 SELECT apikey_create('one', 'admin') AS one \gset
 SELECT pg_temp.say(:'one');
@@ -301,7 +304,7 @@ DEALLOCATE verdict;
 RESET ROLE;
 
 -- an expiry is a moment of the clock, not of the transaction
-UPDATE apikey_key SET expires_at = clock_timestamp() + interval '300 ms' WHERE org_id = 'verify' AND name = 'standard key';
+UPDATE apikeys_private.apikey_key SET expires_at = clock_timestamp() + interval '300 ms' WHERE org_id = 'verify' AND name = 'standard key';
 SELECT set_config('verify.key', :'standard', false) = :'standard' AS kept;
 DO $$
 DECLARE
@@ -316,61 +319,61 @@ BEGIN
 	PERFORM pg_sleep(extract(epoch FROM expiry - clock_timestamp()) + 0.01);
 	RAISE NOTICE 'after: %', pg_temp.say(key);
 END $$;
-UPDATE apikey_key SET expires_at = 'infinity' WHERE org_id = 'verify' AND name = 'standard key';
+UPDATE apikeys_private.apikey_key SET expires_at = 'infinity' WHERE org_id = 'verify' AND name = 'standard key';
 SELECT pg_temp.say(:'standard');
 
 --
 -- Plain DML by a superuser
 --
 
-UPDATE apikey_key SET level = 'architect' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'architect' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_key SET expires_at = '-infinity' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET expires_at = '-infinity' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_key SET expires_at = 'infinity', level = 'admin', name = 'admin key' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET expires_at = 'infinity', level = 'admin', name = 'admin key' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
 
 -- another digest is another key
 BEGIN;
-UPDATE apikey_key SET digest = sha256(convert_to(left(:'unknown', -8), 'UTF8')) WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET digest = sha256(convert_to(left(:'unknown', -8), 'UTF8')) WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'unknown');
 SELECT v.suffix = apikey_suffix(:'unknown') AS suffix FROM apikey_verify(:'unknown') AS v;
 ROLLBACK;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'unknown');
 BEGIN;
-UPDATE apikey_legacy SET digest = sha256(convert_to('some other legacy key', 'UTF8')) WHERE org_id = 'verify';
+UPDATE apikeys_private.apikey_legacy SET digest = sha256(convert_to('some other legacy key', 'UTF8')) WHERE org_id = 'verify';
 SELECT pg_temp.say(:'legacy'), pg_temp.say('some other legacy key');
 ROLLBACK;
 SELECT pg_temp.say(:'legacy'), pg_temp.say('some other legacy key');
 
 -- identifiers that change take their keys along
 BEGIN;
-UPDATE apikey_member SET user_id = 'anne' WHERE org_id = 'verify' AND user_id = 'ann';
+UPDATE apikeys_private.apikey_member SET user_id = 'anne' WHERE org_id = 'verify' AND user_id = 'ann';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_org SET org_id = 'verify anew' WHERE org_id = 'verify';
+UPDATE apikeys_private.apikey_org SET org_id = 'verify anew' WHERE org_id = 'verify';
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 ROLLBACK;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 
 -- removed with their member, their organization, or all at once
 BEGIN;
-DELETE FROM apikey_member WHERE org_id = 'verify' AND user_id = 'ann';
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'verify' AND user_id = 'ann';
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'architect');
 ROLLBACK;
 SELECT pg_temp.say(:'admin');
 BEGIN;
-DELETE FROM apikey_org WHERE org_id = 'verify';
+DELETE FROM apikeys_private.apikey_org WHERE org_id = 'verify';
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 ROLLBACK;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 BEGIN;
-TRUNCATE apikey_key, apikey_legacy;
+TRUNCATE apikeys_private.apikey_key, apikeys_private.apikey_legacy;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 ROLLBACK;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 BEGIN;
 SET LOCAL client_min_messages = warning;
-TRUNCATE apikey_org CASCADE;
+TRUNCATE apikeys_private.apikey_org CASCADE;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 ROLLBACK;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
@@ -378,26 +381,26 @@ SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 -- where triggers and foreign keys do not act, as when a change is replicated
 SET session_replication_role = replica;
 BEGIN;
-UPDATE apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_key SET expires_at = '-infinity' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET expires_at = '-infinity' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-DELETE FROM apikey_key WHERE org_id = 'verify' AND name = 'admin key';
+DELETE FROM apikeys_private.apikey_key WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
 ROLLBACK;
 SELECT pg_temp.say(:'admin');
 BEGIN;
-UPDATE apikey_member SET user_id = 'anne' WHERE org_id = 'verify' AND user_id = 'ann';
+UPDATE apikeys_private.apikey_member SET user_id = 'anne' WHERE org_id = 'verify' AND user_id = 'ann';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_org SET org_id = 'verify anew' WHERE org_id = 'verify';
+UPDATE apikeys_private.apikey_org SET org_id = 'verify anew' WHERE org_id = 'verify';
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
-DELETE FROM apikey_member WHERE org_id = 'verify anew' AND user_id = 'anne';
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'verify anew' AND user_id = 'anne';
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'architect'), pg_temp.say(:'legacy');
-DELETE FROM apikey_org WHERE org_id = 'verify anew';
+DELETE FROM apikeys_private.apikey_org WHERE org_id = 'verify anew';
 SELECT pg_temp.say(:'architect'), pg_temp.say(:'legacy');
 ROLLBACK;
 BEGIN;
-TRUNCATE apikey_key, apikey_legacy;
+TRUNCATE apikeys_private.apikey_key, apikeys_private.apikey_legacy;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 ROLLBACK;
 RESET session_replication_role;
@@ -406,8 +409,8 @@ SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 -- an owner that vanished behind everybody's back: no row, not an error
 BEGIN;
 SET LOCAL session_replication_role = replica;
-ALTER TABLE apikey_member DISABLE TRIGGER apikey_carry;
-DELETE FROM apikey_member WHERE org_id = 'verify' AND user_id = 'ann';
+ALTER TABLE apikeys_private.apikey_member DISABLE TRIGGER apikey_carry;
+DELETE FROM apikeys_private.apikey_member WHERE org_id = 'verify' AND user_id = 'ann';
 SELECT apikey_me(:'admin') IS NULL AS nobody;
 ROLLBACK;
 
@@ -416,108 +419,109 @@ ROLLBACK;
 --
 
 -- without the triggers that tell sessions of changes, nothing is kept
-ALTER TABLE apikey_key DISABLE TRIGGER apikey_announce;
+ALTER TABLE apikeys_private.apikey_key DISABLE TRIGGER apikey_announce;
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_key SET level = 'admin' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'admin' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-ALTER TABLE apikey_key ENABLE TRIGGER apikey_announce;
+ALTER TABLE apikeys_private.apikey_key ENABLE TRIGGER apikey_announce;
 SELECT pg_temp.say(:'admin');
 SET session_replication_role = replica;
-UPDATE apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
-UPDATE apikey_key SET level = 'admin' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'admin' WHERE org_id = 'verify' AND name = 'admin key';
 RESET session_replication_role;
-ALTER TABLE apikey_key ENABLE ALWAYS TRIGGER apikey_announce;
+ALTER TABLE apikeys_private.apikey_key ENABLE ALWAYS TRIGGER apikey_announce;
 SELECT pg_temp.say(:'admin');
 
 -- rewritten, reindexed, locked
-VACUUM FULL apikey_key;
+VACUUM FULL apikeys_private.apikey_key;
 SELECT pg_temp.say(:'admin');
-REINDEX TABLE apikey_key;
+REINDEX TABLE apikeys_private.apikey_key;
 SELECT pg_temp.say(:'admin');
 SET client_min_messages = error;
-REINDEX TABLE CONCURRENTLY apikey_key;
+REINDEX TABLE CONCURRENTLY apikeys_private.apikey_key;
 RESET client_min_messages;
-CLUSTER apikey_key USING apikey_key_org_id_name_idx;
+CLUSTER apikeys_private.apikey_key USING apikey_key_org_id_name_suffix_idx;
 SELECT pg_temp.say(:'admin');
-ALTER TABLE apikey_key SET WITHOUT CLUSTER;
-VACUUM (FREEZE) apikey_key, apikey_legacy;
+ALTER TABLE apikeys_private.apikey_key SET WITHOUT CLUSTER;
+VACUUM (FREEZE) apikeys_private.apikey_key, apikeys_private.apikey_legacy;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
 BEGIN;
-SELECT name FROM apikey_key WHERE org_id = 'verify' AND name = 'admin key' FOR UPDATE;
+SELECT name FROM apikeys_private.apikey_key WHERE org_id = 'verify' AND name = 'admin key' FOR UPDATE;
 SELECT pg_temp.say(:'admin');
 SAVEPOINT a;
-UPDATE apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
+UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE org_id = 'verify' AND name = 'admin key';
 SELECT pg_temp.say(:'admin');
 ROLLBACK TO a;
 SELECT pg_temp.say(:'admin');
 COMMIT;
 SELECT pg_temp.say(:'admin');
 BEGIN;
-ALTER TABLE apikey_key DISABLE ROW LEVEL SECURITY;
+ALTER TABLE apikeys_private.apikey_key DISABLE ROW LEVEL SECURITY;
 SELECT pg_temp.say(:'admin');
 ROLLBACK;
 
 -- not as it was installed
 BEGIN;
-ALTER TYPE apikey_identity ADD ATTRIBUTE more text;
+ALTER TYPE apikeys_private.apikey_identity ADD ATTRIBUTE more text;
 SELECT pg_temp.try(format('SELECT apikey_verify(%L)', :'admin'));
 SELECT pg_temp.try(format('SELECT apikey_authenticate(%L)', :'admin'));
 ROLLBACK;
 BEGIN;
-ALTER TYPE apikey_identity ALTER ATTRIBUTE legacy TYPE text;
+ALTER TYPE apikeys_private.apikey_identity ALTER ATTRIBUTE legacy TYPE text;
 SELECT pg_temp.try(format('SELECT * FROM apikey_verify(%L)', :'admin'));
 ROLLBACK;
 -- in another order than we look for
 BEGIN;
-ALTER TABLE apikey_member ALTER db_role TYPE name COLLATE "POSIX";
-SELECT pg_temp.try('SELECT apikey_current_user()');
+ALTER TABLE apikeys_private.apikey_member DROP CONSTRAINT apikey_member_db_role_key;
+CREATE UNIQUE INDEX verify_other ON apikeys_private.apikey_member (db_role COLLATE "POSIX");
+SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'admin', 'standard'));
 ROLLBACK;
 BEGIN;
-ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_digest_excl;
+ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT apikey_key_digest_excl;
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'admin', 'standard'));
 -- one that serves as well
-CREATE INDEX verify_other ON apikey_key USING hash (digest);
+CREATE INDEX verify_other ON apikeys_private.apikey_key USING hash (digest);
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'admin', 'standard'));
-DROP INDEX verify_other;
-ALTER TABLE apikey_key ADD CONSTRAINT verify_other EXCLUDE USING hash (digest WITH =) WHERE (level = 'admin');
+DROP INDEX apikeys_private.verify_other;
+ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT verify_other EXCLUDE USING hash (digest WITH =) WHERE (level = 'admin');
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'admin', 'standard'));
-ALTER TABLE apikey_key ADD CONSTRAINT verify_another EXCLUDE USING hash (digest WITH =);
+ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT verify_another EXCLUDE USING hash (digest WITH =);
 SELECT pg_temp.say(:'admin');
 ROLLBACK;
 BEGIN;
-ALTER TABLE apikey_key RENAME COLUMN expires_at TO ends_at;
+ALTER TABLE apikeys_private.apikey_key RENAME COLUMN expires_at TO ends_at;
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'admin', 'standard'));
 SELECT pg_temp.try(format('SELECT apikey_verify(%L)', :'admin'));
 ROLLBACK;
 BEGIN;
-ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl;
+ALTER TABLE apikeys_private.apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl;
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'legacy', 'standard'));
 ROLLBACK;
 BEGIN;
-ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl,
+ALTER TABLE apikeys_private.apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl,
 	ADD CONSTRAINT verify_other EXCLUDE USING hash (org_id WITH =);
 SELECT pg_temp.try(format('SELECT apikey_check_level(%L, %L)', :'legacy', 'standard'));
 ROLLBACK;
 -- others in their place, of which it is said that they are the extension's
 CREATE FUNCTION pg_temp.replace(new text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	ALTER TABLE apikey_legacy RENAME TO verify_legacy;
+	ALTER TABLE apikeys_private.apikey_legacy RENAME TO verify_legacy;
 	EXECUTE new;
-	ALTER EXTENSION apikeys DROP TABLE verify_legacy;
-	EXECUTE format('ALTER EXTENSION apikeys ADD %s apikey_legacy', split_part(new, ' ', 2));
+	ALTER EXTENSION apikeys DROP TABLE apikeys_private.verify_legacy;
+	EXECUTE format('ALTER EXTENSION apikeys ADD %s apikeys_private.apikey_legacy', split_part(new, ' ', 2));
 	RETURN pg_temp.try('SELECT apikey_check_level(repeat(''x'', 16), ''standard'')');
 END $$;
 BEGIN;
-SELECT pg_temp.replace('CREATE VIEW apikey_legacy AS SELECT * FROM verify_legacy');
+SELECT pg_temp.replace('CREATE VIEW apikeys_private.apikey_legacy AS SELECT * FROM apikeys_private.verify_legacy');
 ROLLBACK;
 BEGIN;
-SELECT pg_temp.replace('CREATE TABLE apikey_legacy AS SELECT org_id, key_id, digest FROM verify_legacy');
+SELECT pg_temp.replace('CREATE TABLE apikeys_private.apikey_legacy AS SELECT org_id, key_id, digest FROM apikeys_private.verify_legacy');
 ROLLBACK;
 BEGIN;
-ALTER TABLE apikey_key ADD COLUMN verify_note text;
+ALTER TABLE apikeys_private.apikey_key ADD COLUMN verify_note text;
 SELECT pg_temp.say(:'admin');
 ROLLBACK;
 SELECT pg_temp.say(:'admin'), pg_temp.say(:'legacy');
@@ -532,21 +536,21 @@ CREATE FUNCTION pg_temp.wrong_verdicts() RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*)
 	FROM held, unnest(enum_range(NULL::apikey_level)) AS l, generate_series(1, 2)
 	WHERE apikey_check_level(key, l) IS DISTINCT FROM EXISTS (
-		SELECT FROM apikey_key k
+		SELECT FROM apikeys_private.apikey_key k
 		WHERE k.digest = sha256(convert_to(left(key, -8), 'UTF8'))
-			AND k.level >= l AND k.expires_at > clock_timestamp())
+			AND k.level >= l AND (k.expires_at > clock_timestamp()) IS NOT FALSE)
 $$;
 CREATE PROCEDURE pg_temp.change_something() LANGUAGE plpgsql AS $$
 DECLARE
-	chosen bigint := (SELECT key_id FROM apikey_key WHERE org_id = 'verify' AND name = 'model' ORDER BY random() LIMIT 1);
+	chosen bigint := (SELECT key_id FROM apikeys_private.apikey_key WHERE org_id = 'verify' AND name = 'model' ORDER BY random() LIMIT 1);
 BEGIN
 	CASE floor(random() * 6)
-		WHEN 0 THEN DELETE FROM apikey_key WHERE key_id = chosen;
-		WHEN 1 THEN UPDATE apikey_key SET level = CASE level WHEN 'admin' THEN 'standard' ELSE 'admin' END::apikey_level WHERE key_id = chosen;
-		WHEN 2 THEN UPDATE apikey_key SET expires_at = CASE expires_at WHEN 'infinity' THEN '-infinity' ELSE 'infinity' END::timestamptz WHERE key_id = chosen;
-		WHEN 3 THEN UPDATE apikey_key SET digest = sha256(digest) WHERE key_id = chosen;
-		WHEN 4 THEN UPDATE apikey_key SET digest = sha256(convert_to(left((SELECT key FROM held ORDER BY random() LIMIT 1), -8), 'UTF8'))
-			WHERE key_id = chosen AND NOT EXISTS (SELECT FROM apikey_key WHERE digest IN (SELECT sha256(convert_to(left(key, -8), 'UTF8')) FROM held));
+		WHEN 0 THEN DELETE FROM apikeys_private.apikey_key WHERE key_id = chosen;
+		WHEN 1 THEN UPDATE apikeys_private.apikey_key SET level = CASE level WHEN 'admin' THEN 'standard' ELSE 'admin' END::apikey_level WHERE key_id = chosen;
+		WHEN 2 THEN UPDATE apikeys_private.apikey_key SET expires_at = CASE WHEN expires_at IS NULL THEN '-infinity' ELSE 'infinity' END::timestamptz WHERE key_id = chosen;
+		WHEN 3 THEN UPDATE apikeys_private.apikey_key SET digest = sha256(digest) WHERE key_id = chosen;
+		WHEN 4 THEN UPDATE apikeys_private.apikey_key SET digest = sha256(convert_to(left((SELECT key FROM held ORDER BY random() LIMIT 1), -8), 'UTF8'))
+			WHERE key_id = chosen AND NOT EXISTS (SELECT FROM apikeys_private.apikey_key WHERE digest IN (SELECT sha256(convert_to(left(key, -8), 'UTF8')) FROM held));
 		ELSE
 			PERFORM apikey_act_as('verify', 'ann');
 			INSERT INTO held SELECT apikey_create('model', 'admin');

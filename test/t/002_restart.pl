@@ -107,11 +107,11 @@ is($session->query_safe($ask), 'f|t', 'until it is, to a session that has verifi
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'two'");
 is($session->query_safe($ask), 'f|t', 'or is rolled back');
 $session->quit;
-is( $node->safe_psql('postgres', "SELECT count(*), count(DISTINCT key_id) FROM apikey_key"),
+is( $node->safe_psql('postgres', "SELECT count(*), count(DISTINCT key_id) FROM apikeys_private.apikey_key"),
 	'6|6', 'as many keys as were made and not deleted');
 like(as_acme($node, 'ann', "SELECT apikey_create('after')"), qr/^ak\./, 'and more can be made');
 is( $node->safe_psql('postgres', <<EOS), 't', 'with a number that is new');
-SELECT key_id = (SELECT max(key_id) FROM apikey_key) FROM apikey_key WHERE name = 'after'
+SELECT key_id = (SELECT max(key_id) FROM apikeys_private.apikey_key) FROM apikeys_private.apikey_key WHERE name = 'after'
 EOS
 
 #

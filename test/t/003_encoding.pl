@@ -101,7 +101,7 @@ EOS
 	{
 		my $key = $presented{$what};
 		is( join(', ', ask($db, undef, verdict($key), "SELECT apikey_authenticate(E'$key')")),
-			'f f 0 t malformed, 28000', "$encoding: $what: refused");
+			'f f 0 t malformed, 28P01', "$encoding: $what: refused");
 	}
 	is( $node->safe_psql($db, join('', map { "SELECT try(\$try\$SELECT apikey_import_legacy('acme', E'$_')\$try\$);\n" } values %presented)),
 		join("\n", ('22023') x keys %presented), "$encoding: nor can they be legacy keys");
@@ -168,8 +168,8 @@ $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'utf8', '
 	'restored as UTF-8');
 is( $node->safe_psql('utf8', "SELECT apikey_check_level('$value', 'admin'), name = repeat(U&'\\00e9', 100) FROM apikey_verify('$value')"),
 	't|t', 'the same key, with the same name in other bytes');
-is( $node->safe_psql('utf8', "SELECT count(*) FROM apikey_key"),
-	$node->safe_psql('latin1', "SELECT count(*) FROM apikey_key"), 'as many keys');
+is( $node->safe_psql('utf8', "SELECT count(*) FROM apikeys_private.apikey_key"),
+	$node->safe_psql('latin1', "SELECT count(*) FROM apikeys_private.apikey_key"), 'as many keys');
 
 $node->stop;
 done_testing();

@@ -48,7 +48,7 @@ my $key = make_key($node, level => 'architect');
 make_keys($node, 30, user => 'art', level => 'architect');
 make_keys($node, 20, user => 'stan', level => 'standard');
 my $dead = make_key($node);
-$node->safe_psql('postgres', "UPDATE apikey_key SET expires_at = now() WHERE suffix = apikey_suffix('$dead')");
+$node->safe_psql('postgres', "UPDATE apikeys_private.apikey_key SET expires_at = now() WHERE suffix = apikey_suffix('$dead')");
 
 my $force = $node->safe_psql('postgres', 'SHOW server_version_num') >= 160000
 	? 'debug_parallel_query' : 'force_parallel_mode';
@@ -205,10 +205,10 @@ like($session->query_safe("EXPLAIN $mislabeled"), qr/Gather.*Parallel Seq Scan o
 is($session->query_safe($mislabeled), $expected, 'and right there too');
 
 # a worker has nothing left over from before
-$node->safe_psql('postgres', "DELETE FROM apikey_legacy");
+$node->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_legacy");
 $session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 is($session->query_safe($mislabeled), "0|500\n1|0\n2|0\n3|0", 'as soon as a key is deleted');
-$node->safe_psql('postgres', "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$key')");
+$node->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$key')");
 is($session->query_safe($mislabeled), "0|0\n1|0\n2|0\n3|0", 'inside REPEATABLE READ as well');
 is($session->query_safe($verify), "0|0\n1|0\n2|0\n3|0", 'and in the leader');
 $session->query_safe('COMMIT');

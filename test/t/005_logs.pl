@@ -149,7 +149,7 @@ EOS
 works('import of a legacy key', $legacy, <<EOS, user => $superuser);
 SELECT apikey_import_legacy('acme', :v);
 SELECT 1 / apikey_check_level(:v, 'admin')::int;
-DELETE FROM apikey_legacy;
+DELETE FROM apikeys_private.apikey_legacy;
 $nowhere
 EOS
 
@@ -157,16 +157,17 @@ EOS
 # What fails, with the log as talkative as can be
 #
 my @failing = (
-	[ $dead, 'SELECT apikey_authenticate(:v)', '28000' ],
-	[ $dead, 'SELECT wrapped(:v)', '28000' ],
-	[ $legacy, 'SELECT apikey_authenticate(:v)', '28000' ],
+	[ $dead, "BEGIN;\nSELECT apikey_authenticate(:v);\nCOMMIT", '28P01' ],
+	[ $dead, 'SELECT wrapped(:v)', '28P01' ],
+	[ $legacy, "BEGIN;\nSELECT apikey_authenticate(:v);\nCOMMIT", '28P01' ],
 	[ $live, "SELECT apikey_import_legacy('acme', :v)", '22023', $superuser ],
 	[ $legacy, "SELECT apikey_import_legacy('acme' || :v, :v)", '42704', $superuser ],
 	# a value where something else belongs
 	[ $live, 'SELECT apikey_check(:v, :v)', '42704' ],
 	[ $live, 'SELECT apikey_allows(:v)', '42704' ],
-	[ $live, 'SELECT apikey_act_as(:v, :v)', '42704' ],
-	[ $live, "SELECT apikey_act_as('acme', :v)", '42704' ],
+	[ $live, "BEGIN;\nSELECT apikey_act_as(:v, :v);\nCOMMIT", '42704' ],
+	[ $live, "BEGIN;\nSELECT apikey_act_as('acme', :v);\nCOMMIT", '42704' ],
+	[ $live, "SELECT apikey_act_as('acme', :v)", '25P01' ],
 	[ $live, 'SELECT apikey_remove_org(:v)', '42704' ],
 	[ $live, "SELECT apikey_remove_member('acme', :v)", '42704' ],
 	[ $live, 'SELECT apikey_save_member(:v, :v, :v)', '42704' ],
@@ -217,7 +218,7 @@ foreach my $settings (
 like(slurp_file($node->logfile), qr/DEBUG:\s+\d{5}:\s+bind \S+ to \S+/, 'the log had all there is to tell');
 
 is($node->safe_psql('postgres', <<EOS), 't|t|t', 'pg_stat_statements had it all');
-SELECT bool_or(query ~ 'INSERT INTO .*apikey_key'), bool_or(query ~ 'DELETE FROM .*apikey_key'),
+SELECT bool_or(query ~ 'INSERT INTO .*apikeys_private.apikey_key'), bool_or(query ~ 'DELETE FROM .*apikeys_private.apikey_key'),
 	bool_or(query ~ 'apikey_import_legacy')
 FROM pg_stat_statements
 EOS
@@ -230,7 +231,7 @@ is(join(' ', files_with(qr/$any/)), '', 'no file holds a value');
 
 # what is stored is found: in a table, and in WAL
 my $digest = $node->safe_psql('postgres',
-	"SELECT encode(digest, 'hex') FROM apikey_key WHERE suffix = '@{[ substr($live, -7) ]}'");
+	"SELECT encode(digest, 'hex') FROM apikeys_private.apikey_key WHERE suffix = '@{[ substr($live, -7) ]}'");
 foreach my $stored ('needleName', substr($live, -7), pack('H*', $digest))
 {
 	my @found = files_with(qr/\Q$stored\E/);

@@ -94,15 +94,15 @@ is(verify($node, $ann, 1000), 1000, 'a thousand in a statement');
 is(uses($node, $ann), 1008, 'a thousand are counted');
 
 is(uses($node, $bob), 0, 'nothing of it was counted to another key');
-is(stats($node, 'verifications'), 1008, 'the sum of verifications');
+is(stats($node, 'ok'), 1008, 'the sum of verifications');
 
 #
 # Refusals, by reason
 #
-my $refused = 'malformed, unknown, expired, level_too_low';
+my $refused = 'malformed, unknown, expired, level';
 my $unknown = 'ak.' . '0' x 43;
 my $wellformed = sql($node,
-	"SELECT '$unknown/' || apikey_digest_suffix(sha256('$unknown'))");
+	"SELECT '$unknown/' || apikeys_private.apikey_digest_suffix(sha256('$unknown'))");
 is(stats($node, $refused), '0|0|0|0', 'no refusals so far');
 
 my $mistyped = $ann =~ s/(.)$/$1 eq 'A' ? 'B' : 'A'/er;
@@ -132,7 +132,9 @@ for my $case (@cases)
 	app("SELECT apikey_$call");
 	is(stats($node, $refused), $expected, "$name: $call" =~ s/'[^']{20,}'/.../r);
 }
-is(sqlstate($session, "SELECT apikey_authenticate('$brief')"), '28000', 'a refused authenticate');
+$session->query('BEGIN');
+is(sqlstate($session, "SELECT apikey_authenticate('$brief')"), '28P01', 'a refused authenticate');
+$session->query('ROLLBACK');
 is(stats($node, $refused), '2|3|5|2', 'is counted by its reason');
 is(uses($node, $bob), 0, 'refusals are no uses of the key');
 is(uses($node, $brief), 1, 'nor of an expired one');
@@ -152,7 +154,7 @@ is(uses($node, $bob), 12, 'hits are uses like others');
 #
 # Time and address
 #
-my $fields = "u.last_used_addr, u.uses FROM apikey_usage u JOIN apikey_key k USING (key_id)"
+my $fields = "u.last_used_addr, u.uses FROM apikeys_private.apikey_usage u JOIN apikeys_private.apikey_key k USING (key_id)"
   . " WHERE k.suffix = apikey_suffix('$bob')";
 
 flush($node);
@@ -193,7 +195,7 @@ is(as_member('acme', 'ann', 'SELECT uses, last_used_at <= now() FROM apikeys_leg
 flush($node);
 is(as_member('acme', 'ann', 'SELECT uses FROM apikeys_legacy'), 4, 'the same when written');
 is( sql($node,
-		'SELECT u.uses, u.last_used_addr FROM apikey_usage u JOIN apikey_legacy l USING (key_id)'),
+		'SELECT u.uses, u.last_used_addr FROM apikeys_private.apikey_usage u JOIN apikeys_private.apikey_legacy l USING (key_id)'),
 	'4|127.0.0.1', 'a legacy key in the table');
 
 #
@@ -213,18 +215,36 @@ is(written($node, $ann), 1008, 'of which so much is written');
 # Who sees it
 #
 my ($ann_suffix, $bob_suffix) = map { substr($_, -7) } $ann, $bob;
-my $both = "SELECT apikey_uses('acme', '$ann_suffix'), apikey_uses('acme', '$bob_suffix'),"
-  . " apikey_last_used_at('acme', '$ann_suffix') IS NULL, apikey_last_used_at('acme', '$bob_suffix') IS NULL,"
-  . " apikey_uses('acme', NULL), apikey_last_used_at('acme', NULL) IS NULL";
-is(as_member('acme', 'ann', $both), '1010|16|f|f|4|f', 'an admin sees those of all');
+my $both = 'SELECT a.uses, b.uses, a.last_used_at IS NULL, b.last_used_at IS NULL, l.uses, l.last_used_at IS NULL'
+  . " FROM apikeys_private.apikey_usage_of('acme', 'ann', '$ann_suffix') a,"
+  . " apikeys_private.apikey_usage_of('acme', 'bob', '$bob_suffix') b,"
+  . " apikeys_private.apikey_usage_of('acme', NULL, NULL) l";
+# the same by the list, which is how it is seen
+my $listed = 'SELECT a.uses, b.uses, l.uses FROM (SELECT) AS one'
+  . " LEFT JOIN apikeys a ON a.suffix = '$ann_suffix' LEFT JOIN apikeys b ON b.suffix = '$bob_suffix'"
+  . " LEFT JOIN apikeys l ON (l.org_id, l.kind) = ('acme', 'legacy')";
+is(as_member('acme', 'ann', $listed), '1010|16|4', "an admin's list has those of all");
+is(as_member('acme', 'bob', $listed), '|16|', "a member's list those of its own keys");
+is(as_member('other', 'eve', $listed), '||', 'the list of another organization none');
+is(app($listed), '||', 'nor that of who has no principal');
+is(sql($node, $listed), '1010|16|4', "a superuser's those of all");
+is(app("BEGIN; SELECT apikey_authenticate('$ann') \\g /dev/null\n$listed; COMMIT"), '||', "a presented key's none");
+is(sqlstate($session, $both), '42501', 'what the lists ask is not for everybody to name');
+sql($node, 'GRANT USAGE ON SCHEMA apikeys_private TO app');
+is(as_member('acme', 'ann', $both), '1011|16|f|f|4|f', 'an admin sees those of all');
 is(as_member('acme', 'bob', $both), '|16|t|f||t', 'a member sees those of its own keys');
 is(as_member('other', 'eve', $both), '||t|t||t', 'another organization sees none');
 is(app($both), '||t|t||t', 'who has no principal sees none');
-is(sql($node, $both), '1010|16|f|f|4|f', 'a superuser sees all');
+is(sql($node, $both), '1011|16|f|f|4|f', 'a superuser sees all');
 is(app("BEGIN; SELECT apikey_authenticate('$ann') \\g /dev/null\n$both; COMMIT"),
 	'||t|t||t', 'a presented key sees none');
-is(as_member('acme', 'ann', "SELECT apikey_uses('other', '$ann_suffix'), apikey_uses(NULL, '$ann_suffix'), apikey_uses('acme', 'nonsuch')"),
-	'||', 'no such key');
+is(as_member('acme', 'ann', "SELECT a.uses, b.uses, c.uses, d.uses, e.uses"
+		  . " FROM apikeys_private.apikey_usage_of('other', 'ann', '$ann_suffix') a,"
+		  . " apikeys_private.apikey_usage_of(NULL, 'ann', '$ann_suffix') b,"
+		  . " apikeys_private.apikey_usage_of('acme', 'ann', 'nonsuch') c,"
+		  . " apikeys_private.apikey_usage_of('other', NULL, NULL) d,"
+		  . " apikeys_private.apikey_usage_of(NULL, NULL, NULL) e"),
+	'||||', 'no such key');
 
 # A call site that outlives its principal forgets it.
 is( sql($node, <<EOS),
@@ -239,14 +259,15 @@ BEGIN
 		RESET ROLE;
 		PERFORM apikey_act_as('acme', CASE i WHEN 2 THEN 'bob' ELSE 'ann' END);
 		SET LOCAL ROLE app;
-		seen := seen || coalesce(apikey_uses('acme', '$ann_suffix')::text, 'NULL') || ' ';
+		seen := seen || coalesce((apikeys_private.apikey_usage_of('acme', 'ann', '$ann_suffix')).uses::text, 'NULL') || ' ';
 	END LOOP;
 	PERFORM set_config('usage.seen', seen, false);
 END \$\$;
 SHOW usage.seen;
 COMMIT;
 EOS
-	'1011 NULL 1011 ', 'a call site in PL/pgSQL does not remember another principal');
+	'1012 NULL 1012 ', 'a call site in PL/pgSQL does not remember another principal');
+sql($node, 'REVOKE USAGE ON SCHEMA apikeys_private FROM app');
 
 #
 # apikey_unused(), of keys that are made to look older. The restart has the
@@ -258,9 +279,9 @@ hang_up($node);
 $node->restart;
 $session = session($node);
 sql($node, <<EOS);
-UPDATE apikey_key SET created_at = now() - interval '100 days';
-UPDATE apikey_legacy SET created_at = now() - interval '100 days';
-UPDATE apikey_usage SET last_used_at = now() - interval '50 days';
+UPDATE apikeys_private.apikey_key SET created_at = now() - interval '100 days';
+UPDATE apikeys_private.apikey_legacy SET created_at = now() - interval '100 days';
+UPDATE apikeys_private.apikey_usage SET last_used_at = now() - interval '50 days';
 EOS
 my $new = make_key($node);
 
@@ -295,7 +316,7 @@ is(sql($node, unused('30 days')), 'bob brief idle',
 # apikey_stats, and the processes
 #
 sql($node, 'CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher');
-my $sums = 'SELECT verifications, dropped, flushes > 0, last_flush BETWEEN now() - interval \'1 h\' AND now(),'
+my $sums = 'SELECT ok, dropped, flushes > 0, last_flush BETWEEN now() - interval \'1 h\' AND now(),'
   . ' tracked_keys, max_keys, shared_memory BETWEEN 1e6 AND 1e7 FROM apikey_stats';
 my $all = sql($node, 'SELECT sum(uses) FROM apikeys');
 is(sql($node, $sums, user => 'watcher'), "$all|0|t|t|2|65536|t", 'apikey_stats for pg_monitor');

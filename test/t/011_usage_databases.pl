@@ -46,7 +46,7 @@ sub all_written
 {
 	my ($db) = @_;
 
-	return sql($node, "SELECT string_agg(key_id || ' ' || uses, ', ' ORDER BY key_id) FROM apikey_usage",
+	return sql($node, "SELECT string_agg(key_id || ' ' || uses, ', ' ORDER BY key_id) FROM apikeys_private.apikey_usage",
 		db => $db);
 }
 
@@ -124,10 +124,10 @@ flush($node);
 is(all_written('one'), '1 7, 2 2', 'before a key is deleted');
 verify($node, $brief, 2, db => 'one');
 verify($node, $one, 1, db => 'one');
-sql($node, "DELETE FROM apikey_key WHERE key_id = 2", db => 'one');
+sql($node, "DELETE FROM apikeys_private.apikey_key WHERE key_id = 2", db => 'one');
 flush($node);
 is(all_written('one'), '1 8, 2 4', 'a deleted key leaves its usage behind');
-sql($node, "UPDATE apikey_usage SET last_used_at = last_used_at - interval '1 day' WHERE key_id = 2", db => 'one');
+sql($node, "UPDATE apikeys_private.apikey_usage SET last_used_at = last_used_at - interval '1 day' WHERE key_id = 2", db => 'one');
 verify($node, $one, 1, db => 'one');
 flush($node);
 is(all_written('one'), '1 9', 'until the first flush a day later');
@@ -141,29 +141,29 @@ is($creator->query_safe("SELECT uses FROM apikeys WHERE name = 'new'"), 5, 'whic
 $creator->query_safe('COMMIT');
 $creator->quit;
 flush($node);
-is(sql($node, "SELECT uses FROM apikey_usage JOIN apikey_key USING (key_id) WHERE name = 'new'", db => 'one'),
+is(sql($node, "SELECT uses FROM apikeys_private.apikey_usage JOIN apikeys_private.apikey_key USING (key_id) WHERE name = 'new'", db => 'one'),
 	5, 'and which is written');
-sql($node, "DELETE FROM apikey_key WHERE name = 'new'; DELETE FROM apikey_usage WHERE key_id = 3", db => 'one');
+sql($node, "DELETE FROM apikeys_private.apikey_key WHERE name = 'new'; DELETE FROM apikeys_private.apikey_usage WHERE key_id = 3", db => 'one');
 
 # What is left over is found in the end, also among many others.
 sql($node, <<'EOS', db => 'one');
-INSERT INTO apikey_key (key_id, org_id, owner_id, name, level, digest)
+INSERT INTO apikeys_private.apikey_key (key_id, org_id, owner_id, name, level, digest)
 	SELECT i, 'acme', 'ann', 'many', 'standard', sha256(i::text::bytea)
 	FROM generate_series(10, 5000) i;
-INSERT INTO apikey_usage SELECT key_id, now() - interval '1 day', NULL, 1 FROM apikey_key WHERE key_id >= 10;
-DELETE FROM apikey_key WHERE key_id >= 10 AND key_id % 2 = 0;
+INSERT INTO apikeys_private.apikey_usage SELECT key_id, now() - interval '1 day', NULL, 1 FROM apikeys_private.apikey_key WHERE key_id >= 10;
+DELETE FROM apikeys_private.apikey_key WHERE key_id >= 10 AND key_id % 2 = 0;
 EOS
 my $flushes = 0;
-while (sql($node, "SELECT EXISTS (SELECT FROM apikey_usage WHERE key_id >= 10 AND key_id % 2 = 0)",
+while (sql($node, "SELECT EXISTS (SELECT FROM apikeys_private.apikey_usage WHERE key_id >= 10 AND key_id % 2 = 0)",
 		db => 'one') eq 't' && $flushes++ < 200)
 {
 	verify($node, $one, 1, db => 'one');
 	flush($node);
 }
 cmp_ok($flushes, '<', 200, 'what deleted keys leave behind is swept away in the end');
-is(sql($node, 'SELECT count(*) FROM apikey_usage WHERE key_id >= 10', db => 'one'),
+is(sql($node, 'SELECT count(*) FROM apikeys_private.apikey_usage WHERE key_id >= 10', db => 'one'),
 	2495, 'and nothing else');
-sql($node, 'DELETE FROM apikey_key WHERE key_id >= 10; DELETE FROM apikey_usage WHERE key_id >= 10',
+sql($node, 'DELETE FROM apikeys_private.apikey_key WHERE key_id >= 10; DELETE FROM apikeys_private.apikey_usage WHERE key_id >= 10',
 	db => 'one');
 
 #

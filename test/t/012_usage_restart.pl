@@ -40,7 +40,7 @@ sub all_uses
 #
 # A clean shutdown
 #
-my $state = 'verifications, malformed, level_too_low, cache_hits, dropped, flushes, last_flush';
+my $state = 'ok, malformed, level, cache_hits, dropped, flushes, last_flush';
 
 verify($node, $keys[0], 10);
 flush($node);
@@ -69,7 +69,7 @@ flush($node);
 is(all_uses(), '12 1 0 0 0', 'and written');
 is(written($node, $keys[0]), 12, 'all of it');
 is( sql($node,
-		'SELECT last_used_addr FROM apikey_usage WHERE uses = 1'),
+		'SELECT last_used_addr FROM apikeys_private.apikey_usage WHERE uses = 1'),
 	'127.0.0.1', 'the address was saved too');
 is_quiet($node, $offset, 'nothing in the log about any of this');
 
@@ -138,7 +138,7 @@ $node->append_conf('postgresql.conf', 'apikeys.usage_max_keys = 0');
 $node->start;
 is(sql($node, 'SELECT count(*), count(uses), count(last_used_at) FROM apikeys'), '5|0|0',
 	'columns are NULL if nothing is counted');
-is(stats($node, 'verifications, max_keys'), '|', 'and so is apikey_stats');
+is(stats($node, 'ok, max_keys'), '|', 'and so is apikey_stats');
 is(verify($node, $keys[0], 1), 1, 'a key works all the same');
 is(backends($node, 'launcher'), 0, 'there is no launcher');
 my ($ret, $out, $err) = $node->psql('postgres', 'SELECT apikey_usage_flush()');
@@ -158,7 +158,7 @@ stop('immediate');
 ok(!-f $file, 'nothing is saved at an immediate shutdown');
 $node->start;
 is(sql($node, 'SELECT sum(uses) FROM apikeys'), 13 + 3 * 2, 'what was written is there');
-is(stats($node, 'verifications, dropped'), '0|0', 'the sums begin anew');
+is(stats($node, 'ok, dropped'), '0|0', 'the sums begin anew');
 verify($node, $_, 1) for @keys;
 stop('fast');
 $node->start;
@@ -210,7 +210,7 @@ stop('fast');
 cmp_ok(time - $began, '<', 5, 'a fast shutdown is fast');
 $node->start;
 my $locker = $node->background_psql('postgres');
-$locker->query('BEGIN; LOCK TABLE apikey_usage');
+$locker->query('BEGIN; LOCK TABLE apikeys_private.apikey_usage');
 verify($node, $keys[0], 3);
 $flusher = start_flush($node);
 ok(is_held_up($node), 'a worker is held up');
@@ -221,5 +221,30 @@ $_->{run}->kill_kill for $locker, $flusher;
 $node->start;
 is(uses($node, $keys[0]) - ($found - $rest), 3, 'and what it could not write is saved');
 
+#
+# pg_upgrade, here to the same version, takes along what is written, and no more
+#
+flush($node);
+$before = all_uses();
+verify($node, $keys[4], 1);
 stop('fast');
+my $saved_before = slurp_file($file);
+$node->append_conf('postgresql.conf', "apikeys.usage_flush_interval = '1s'");
+my $upgraded = usage_server('upgraded');
+my $bindir = $node->config_data('--bindir');
+command_ok(
+	[ 'sh', '-c', "cd '$PostgreSQL::Test::Utils::tmp_check' && exec \"\$@\"", 'sh',
+		'pg_upgrade', '--no-sync', '-b', $bindir, '-B', $bindir,
+		'-d', $node->data_dir, '-D', $upgraded->data_dir, '-s', $node->host,
+		'-p', $node->port, '-P', $upgraded->port ],
+	'pg_upgrade');
+ok(slurp_file($file) eq $saved_before, 'which leaves the file of the old server alone');
+$upgraded->start;
+is(join(' ', map { uses($upgraded, $_) } @keys), $before, 'what was flushed before has come along');
+is(verify($upgraded, $keys[4], 1), 1, 'a key works');
+flush($upgraded);
+is(written($upgraded, $keys[4]), (split / /, $before)[4] + 1, 'and counting goes on');
+hang_up($upgraded);
+$upgraded->stop;
+
 done_testing();

@@ -30,7 +30,7 @@ is(backends($standby, 'launcher'), 0, 'no launcher in recovery');
 is(verify($standby, $first, 5), 5, 'a standby verifies');
 is(verify($standby, $second, 1, level => 'standard'), 1, 'another key');
 is(uses($standby, $first), 5, 'it shows the uses that it has counted');
-is(stats($standby, 'verifications, flushes, last_flush'), '6|0|', 'in apikey_stats too');
+is(stats($standby, 'ok, flushes, last_flush'), '6|0|', 'in apikey_stats too');
 is(sql($standby, "SELECT count(*) FROM apikey_unused('-1 s')"), 2, 'apikey_unused() works there');
 is(uses($primary, $first), 0, 'the primary does not know of them');
 
@@ -54,7 +54,7 @@ is(uses($standby, $first), 105, 'a standby saves and reads its counts');
 verify($standby, $first, 1);
 
 # A key that is deleted before promotion disturbs nothing.
-sql($primary, "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$second')");
+sql($primary, "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$second')");
 verify($primary, $first, 10);
 flush($primary);
 $primary->wait_for_catchup($standby, 'replay');
@@ -65,7 +65,7 @@ $standby->promote;
 $standby->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()')
   or die 'the standby is not promoted';
 ok( $standby->poll_query_until('postgres',
-		"SELECT uses = 116 FROM apikey_usage JOIN apikey_key USING (key_id)"
+		"SELECT uses = 116 FROM apikeys_private.apikey_usage JOIN apikeys_private.apikey_key USING (key_id)"
 		  . " WHERE suffix = apikey_suffix('$first')"),
 	'after promotion the counts of both servers are written, without being asked for');
 is(backends($standby, 'launcher'), 1, 'by its own launcher');

@@ -64,7 +64,7 @@ for my $flush ('inserts', 'updates', 'updates again')
 	my $bytes = wal_of(sub { flush($node) }) / $keys;
 	note("WAL of a flush ($flush) after a checkpoint: $bytes bytes a key");
 	cmp_ok($bytes, '<', 300, "WAL of a flush: $flush");
-	is(sql($node, 'SELECT count(*), min(uses), max(uses) FROM apikey_usage'),
+	is(sql($node, 'SELECT count(*), min(uses), max(uses) FROM apikeys_private.apikey_usage'),
 		"$keys|$uses|$uses", 'which wrote them all');
 }
 sql($node, $each);
@@ -104,21 +104,21 @@ my @seen;
 while (stats($node, 'flushes') < $flushes + 10)
 {
 	push @seen, split /\n/,
-	  $node->safe_psql('postgres', "SELECT apikey_uses('acme', '$suffix');\n" x 1000);
+	  $node->safe_psql('postgres', "SELECT uses FROM apikeys_private.apikey_usage_of('acme', 'ann', '$suffix');\n" x 1000);
 }
 is(scalar(grep { $seen[$_] < $seen[ $_ - 1 ] } 1 .. $#seen), 0, 'what is seen never falls');
 cmp_ok($seen[-1], '>', $seen[0], 'and it rises');
 sql($node, 'INSERT INTO stop DEFAULT VALUES');
 $_->quit for @sessions;
 flush($node);
-is(sql($node, 'SELECT sum(uses) FROM apikeys'), stats($node, 'verifications'), 'all is counted');
-is(sql($node, 'SELECT sum(uses) FROM apikey_usage'), stats($node, 'verifications'), 'all is written');
+is(sql($node, 'SELECT sum(uses) FROM apikeys'), stats($node, 'ok'), 'all is counted');
+is(sql($node, 'SELECT sum(uses) FROM apikeys_private.apikey_usage'), stats($node, 'ok'), 'all is written');
 is(stats($node, 'dropped'), 0, 'nothing was dropped');
 
 #
 # A million
 #
-sql($node, 'TRUNCATE stop, apikey_usage');
+sql($node, 'TRUNCATE stop, apikeys_private.apikey_usage');
 $node->append_conf('postgresql.conf', "apikeys.usage_flush_interval = 1\nlog_min_messages = panic");
 $node->reload;
 
@@ -158,10 +158,10 @@ $_->quit for $killer, $flusher;
 is($counted, $clients * 63 * 2000, 'a million verifications, each accepted');
 cmp_ok(sql($node, 'SELECT count(*) FROM killed'), '>', 10, 'workers were terminated meanwhile');
 flush($node);
-is(sql($node, 'SELECT sum(uses) FROM apikey_usage'), $counted, 'a million uses');
+is(sql($node, 'SELECT sum(uses) FROM apikeys_private.apikey_usage'), $counted, 'a million uses');
 is( sql($node, <<EOS), '', 'each of its key');
 SELECT string_agg(format('%s: %s', i, uses), ', ') FROM plain
-	JOIN apikey_key ON suffix = apikey_suffix(value) LEFT JOIN apikey_usage USING (key_id)
+	JOIN apikeys_private.apikey_key ON suffix = apikey_suffix(value) LEFT JOIN apikeys_private.apikey_usage USING (key_id)
 WHERE uses IS DISTINCT FROM CASE WHEN i < 3000 THEN 7 ELSE 6 END * $clients
 	+ CASE WHEN i = 5000 THEN 63 * 1000 * $clients ELSE 0 END
 EOS

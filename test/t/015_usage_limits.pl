@@ -26,7 +26,7 @@ sub is_accounted_for
 {
 	my ($name) = @_;
 
-	is( sql($node, 'SELECT verifications - dropped - (SELECT sum(uses) FROM apikeys) FROM apikey_stats'),
+	is( sql($node, 'SELECT ok - dropped - (SELECT sum(uses) FROM apikeys) FROM apikey_stats'),
 		0, $name);
 	return;
 }
@@ -35,9 +35,9 @@ sub is_accounted_for
 # More keys than there is room for
 #
 is(sql($node, $all), 40, 'every key is accepted');
-is(stats($node, 'verifications, dropped, tracked_keys, max_keys'), '40|32|8|8', 'the first ones are counted');
+is(stats($node, 'ok, dropped, tracked_keys, max_keys'), '40|32|8|8', 'the first ones are counted');
 is_accounted_for('the others are dropped');
-ok($node->poll_query_until('postgres', 'SELECT count(*) = 8 FROM apikey_usage'),
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 8 FROM apikeys_private.apikey_usage'),
 	'which has made the launcher write them, long before its time');
 ok($node->poll_query_until('postgres', 'SELECT tracked_keys = 0 FROM apikey_stats'),
 	'and there is room again');
@@ -72,7 +72,7 @@ flush($node);
 hang_up($node);
 $node->append_conf('postgresql.conf', 'apikeys.usage_max_keys = 1000');
 $node->restart;
-sql($node, 'TRUNCATE apikey_usage');
+sql($node, 'TRUNCATE apikeys_private.apikey_usage');
 my $deleter = session($node, user => 'postgres');
 
 sub suffix_of { return substr($values[ $_[0] ], -7) }
@@ -95,10 +95,10 @@ is(uses($node, $values[0]), 3, 'the key is not deleted after all');
 begin_delete(0);
 flush($node);
 $deleter->query_safe('COMMIT');
-sql($node, "UPDATE apikey_usage SET last_used_at = last_used_at - interval '1 day'");
+sql($node, "UPDATE apikeys_private.apikey_usage SET last_used_at = last_used_at - interval '1 day'");
 verify($node, $values[1], 1);
 flush($node);
-is(sql($node, 'SELECT count(*) FROM apikey_usage'), 1, 'nothing remains of it when it is, a day later');
+is(sql($node, 'SELECT count(*) FROM apikeys_private.apikey_usage'), 1, 'nothing remains of it when it is, a day later');
 
 # The other way round: a worker that has written and not committed. It is kept
 # from committing by a lock on the table that comes after.
@@ -107,7 +107,7 @@ sql($node, <<'EOS');
 CREATE TABLE gate ();
 CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
 	$$BEGIN LOCK TABLE public.gate; RETURN NULL; END$$;
-CREATE TRIGGER wait AFTER INSERT OR UPDATE ON apikey_usage EXECUTE FUNCTION wait_at_gate();
+CREATE TRIGGER wait AFTER INSERT OR UPDATE ON apikeys_private.apikey_usage EXECUTE FUNCTION wait_at_gate();
 EOS
 
 # Holds up a worker; returns the sessions that do.
@@ -152,12 +152,12 @@ WHERE a.backend_type = 'apikeys usage worker' AND l.granted
 	AND l.locktype NOT IN ('virtualxid', 'transactionid')
 	AND (l.relation IS NULL OR l.relation >= 16384)
 EOS
-	'apikey_usage RowExclusiveLock, object ShareUpdateExclusiveLock',
+	'apikeys_private.apikey_usage RowExclusiveLock, object ShareUpdateExclusiveLock',
 	'the locks of a worker');
 nobody_waits(10);
 my $vacuum = session($node, user => 'postgres');
 $vacuum->query_safe("SET lock_timeout = '2s'");
-is(sqlstate($vacuum, 'VACUUM (SKIP_LOCKED false) apikey_usage'), '', 'nor does VACUUM of apikey_usage');
+is(sqlstate($vacuum, 'VACUUM (SKIP_LOCKED false) apikeys_private.apikey_usage'), '', 'nor does VACUUM of apikeys_private.apikey_usage');
 $vacuum->quit;
 
 # What is held up is shown as long as it is not committed, and not twice after.
@@ -165,10 +165,10 @@ is(uses($node, $values[2]), 2, 'what is being written is shown');
 $locker->query_safe('COMMIT');
 $flusher->quit;
 is(uses($node, $values[2]), 2, 'and when it is written');
-sql($node, 'DROP TRIGGER wait ON apikey_usage');
+sql($node, 'DROP TRIGGER wait ON apikeys_private.apikey_usage');
 
 # Not even whoever locks the table of usage, or vacuums it, is felt.
-$flusher = hold_up('apikey_usage');
+$flusher = hold_up('apikeys_private.apikey_usage');
 nobody_waits(11);
 
 #
@@ -200,12 +200,12 @@ $flusher->quit;
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'apikeys usage worker'"),
 	'when it is let go, the worker ends');
-is(written($node, $values[3]), 1, 'and has written what it had to write');
+is(written($node, $values[3]), 2, 'and has written what was counted until then');
 
 # A launcher that was terminated while its worker was held up: the next one
 # must not have the same counts written by another.
 verify($node, $values[5], 5);
-$flusher = hold_up('apikey_usage');
+$flusher = hold_up('apikeys_private.apikey_usage');
 my $launcher = "FROM pg_stat_activity WHERE backend_type = 'apikeys usage launcher'";
 my $pid = sql($node, "SELECT pid $launcher");
 sql($node, "SELECT pg_terminate_backend($pid)");

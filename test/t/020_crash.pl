@@ -47,8 +47,9 @@ $node->start;
 install($node);
 # a hash index that grows with every few keys
 $node->safe_psql('postgres', <<'EOS');
-ALTER INDEX apikey_key_digest_excl SET (fillfactor = 10);
-REINDEX INDEX apikey_key_digest_excl;
+ALTER INDEX apikeys_private.apikey_key_digest_excl SET (fillfactor = 10);
+REINDEX INDEX apikeys_private.apikey_key_digest_excl;
+SELECT apikeys_private.apikey_record_definitions();
 EOS
 
 # What is there: {key}{id} is "owner|name|level|expiry", {member}{id} is
@@ -423,12 +424,12 @@ sub look
 {
 	my %found = map { $_ => {} } qw(key member org legacy);
 	my $out = $node->safe_psql('postgres', <<'EOS');
-SELECT 'member', user_id, role, email FROM apikey_member;
-SELECT 'org', org_id, '' FROM apikey_org WHERE org_id <> 'acme';
-SELECT 'legacy', org_id, '' FROM apikey_legacy;
-SELECT 'key', suffix, owner_id, name, level, CASE WHEN expires_at = 'infinity' THEN 'never'
+SELECT 'member', user_id, role, email FROM apikeys_private.apikey_member;
+SELECT 'org', org_id, '' FROM apikeys_private.apikey_org WHERE org_id <> 'acme';
+SELECT 'legacy', org_id, '' FROM apikeys_private.apikey_legacy;
+SELECT 'key', suffix, owner_id, name, level, CASE WHEN expires_at IS NULL THEN 'never'
 	WHEN expires_at > clock_timestamp() THEN 'later' ELSE 'past' END
-FROM apikey_key;
+FROM apikeys_private.apikey_key;
 EOS
 	for my $line (split /\n/, $out)
 	{
@@ -603,12 +604,13 @@ sub wrong_relations
 	my ($wrong, $err);
 
 	IPC::Run::run(
-		[ @amcheck, '--heapallindexed', '--rootdescend', '--table', 'apikey_*', 'postgres' ],
+		[ @amcheck, '--heapallindexed', '--rootdescend', '--table', 'apikeys_private.apikey_*', 'postgres' ],
 		'>', \$wrong, '2>', \$err)
 	  or $wrong .= 'pg_amcheck failed';
 	$wrong .= $err . $node->safe_psql('postgres', 'SELECT * FROM apikey_selfcheck() WHERE NOT ok');
-	for my $table (qw(apikey_key apikey_legacy))
+	for my $table (qw(apikeys_private.apikey_key apikeys_private.apikey_legacy))
 	{
+		my ($index) = "${table}_digest_excl" =~ /\.(.*)/;
 		my $probe = "FROM digests d, LATERAL (SELECT ctid FROM $table WHERE digest = d.digest OFFSET 0) t";
 		my ($missing, $plan) = split /\n/, $node->safe_psql('postgres', <<EOS), 2;
 SET enable_indexscan = off;
@@ -620,7 +622,7 @@ SELECT (SELECT count(*) FROM digests) - count(*) FILTER (WHERE t.ctid = d.at) $p
 EXPLAIN SELECT $probe;
 EOS
 		$wrong .= "$missing rows of $table are not in the hash index" if $missing ne '0';
-		$wrong .= "no probe of the hash index: $plan" if $plan !~ /${table}_digest_excl/;
+		$wrong .= "no probe of the hash index: $plan" if $plan !~ /$index/;
 	}
 	return $wrong;
 }
@@ -654,7 +656,7 @@ for my $round (1 .. $rounds)
 	}
 	push @running,
 	  start_psql('janitor', 'postgres',
-		"VACUUM apikey_key, apikey_member, apikey_legacy, apikey_usage;\nSELECT pg_sleep(0.02);\nCHECKPOINT;\n" x 1000)
+		"VACUUM apikeys_private.apikey_key, apikeys_private.apikey_member, apikeys_private.apikey_legacy, apikeys_private.apikey_usage;\nSELECT pg_sleep(0.02);\nCHECKPOINT;\n" x 1000)
 	  unless $is_alone;
 
 	# a random moment is what this is about

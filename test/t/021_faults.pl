@@ -29,7 +29,7 @@ my $fixtures = <<'EOS';
 -- Values are new, so no session has cached them.
 CREATE FUNCTION reset(OUT victim text, OUT legacy text) LANGUAGE plpgsql AS $$
 BEGIN
-	DELETE FROM apikey_org;
+	DELETE FROM apikeys_private.apikey_org;
 	PERFORM apikey_save_org('acme', 'Acme', 'enterprise');
 	PERFORM apikey_save_member('acme', 'ann', 'ann@acme.example', 'admin');
 	PERFORM apikey_save_member('acme', 'bob', 'bob@acme.example', 'admin');
@@ -43,8 +43,8 @@ BEGIN
 END $$;
 CREATE VIEW state AS
 SELECT md5(string_agg(line, chr(10) ORDER BY line COLLATE "C"))
-FROM (SELECT o::text AS line FROM apikey_org o UNION ALL SELECT m::text FROM apikey_member m
-	UNION ALL SELECT k::text FROM apikey_key k UNION ALL SELECT l::text FROM apikey_legacy l) AS lines;
+FROM (SELECT o::text AS line FROM apikeys_private.apikey_org o UNION ALL SELECT m::text FROM apikeys_private.apikey_member m
+	UNION ALL SELECT k::text FROM apikeys_private.apikey_key k UNION ALL SELECT l::text FROM apikeys_private.apikey_legacy l) AS lines;
 EOS
 
 my $node = usage_server('main');
@@ -57,7 +57,7 @@ BEGIN
 	RETURN NULL;
 END $$;
 SELECT format('CREATE TABLE gate_%s_%s ()', t, o),
-	format('CREATE TRIGGER wait_%2$s AFTER %2$s ON %1$s FOR EACH ROW EXECUTE FUNCTION wait_at_gate()', t, o)
+	format('CREATE TRIGGER wait_%2$s AFTER %2$s ON apikeys_private.%1$s FOR EACH ROW EXECUTE FUNCTION wait_at_gate()', t, o)
 FROM unnest('{apikey_org,apikey_member,apikey_key,apikey_legacy,apikey_usage}'::text[]) t,
 	unnest('{insert,update,delete}'::text[]) o
 \gexec
@@ -148,9 +148,9 @@ my %state_of = (
 	statement_timeout => '57014',
 	lock_timeout => '55P03',
 	terminate => '57P01');
-my $held_member = "SELECT FROM apikey_member WHERE (org_id, user_id) = ('acme', 'ann') FOR UPDATE";
-my $held_key = "SELECT FROM apikey_key WHERE name = 'victim' FOR UPDATE";
-my $held_org = "SELECT FROM apikey_org WHERE org_id = 'acme' FOR UPDATE";
+my $held_member = "SELECT FROM apikeys_private.apikey_member WHERE (org_id, user_id) = ('acme', 'ann') FOR UPDATE";
+my $held_key = "SELECT FROM apikeys_private.apikey_key WHERE name = 'victim' FOR UPDATE";
+my $held_org = "SELECT FROM apikeys_private.apikey_org WHERE org_id = 'acme' FOR UPDATE";
 sub gate { return "LOCK TABLE gate_apikey_$_[0]" }
 
 # What is done, as a member or not; what it says, what it has done, and where it
@@ -161,15 +161,15 @@ my @operations = (
 		member => 1,
 		sql => "SELECT length(apikey_create('made', 'architect'))",
 		says => 54,
-		done => "(SELECT count(*) = 1 FROM apikey_key WHERE (name, level) = ('made', 'architect'))",
-		holds => [ $held_org, $held_member, gate('key_insert'), 'LOCK TABLE apikey_key' ]
+		done => "(SELECT count(*) = 1 FROM apikeys_private.apikey_key WHERE (name, level) = ('made', 'architect'))",
+		holds => [ $held_org, $held_member, gate('key_insert'), 'LOCK TABLE apikeys_private.apikey_key' ]
 	},
 	{
 		name => 'update',
 		member => 1,
 		sql => "SELECT apikey_update(:suffix, 'renamed', 'standard')",
 		says => '',
-		done => "(SELECT (name, level) = ('renamed', 'standard') FROM apikey_key WHERE suffix = :suffix)",
+		done => "(SELECT (name, level) = ('renamed', 'standard') FROM apikeys_private.apikey_key WHERE suffix = :suffix)",
 		holds => [ $held_member, $held_key, gate('key_update') ]
 	},
 	{
@@ -177,7 +177,7 @@ my @operations = (
 		member => 1,
 		sql => 'SELECT length(apikey_rotate(:suffix))',
 		says => 54,
-		done => "(SELECT count(*) = 2 AND count(*) FILTER (WHERE expires_at = 'infinity') = 1 FROM apikey_key WHERE name = 'victim')",
+		done => "(SELECT count(*) = 2 AND count(*) FILTER (WHERE expires_at IS NULL) = 1 FROM apikeys_private.apikey_key WHERE name = 'victim')",
 		holds => [ $held_member, $held_key, gate('key_update'), gate('key_insert') ]
 	},
 	{
@@ -185,7 +185,7 @@ my @operations = (
 		member => 1,
 		sql => 'SELECT apikey_delete(:suffix)',
 		says => '',
-		done => 'NOT EXISTS (SELECT FROM apikey_key WHERE suffix = :suffix)',
+		done => 'NOT EXISTS (SELECT FROM apikeys_private.apikey_key WHERE suffix = :suffix)',
 		holds => [ $held_key, gate('key_delete') ]
 	},
 	{
@@ -193,7 +193,7 @@ my @operations = (
 		member => 1,
 		sql => "SELECT apikey_delete_all('bob')",
 		says => 3,
-		done => "NOT EXISTS (SELECT FROM apikey_key WHERE owner_id = 'bob')",
+		done => "NOT EXISTS (SELECT FROM apikeys_private.apikey_key WHERE owner_id = 'bob')",
 		holds => [ gate('key_delete') ]
 	},
 	{
@@ -201,42 +201,42 @@ my @operations = (
 		member => 1,
 		sql => 'SELECT apikey_delete_legacy()',
 		says => '',
-		done => 'NOT EXISTS (SELECT FROM apikey_legacy)',
+		done => 'NOT EXISTS (SELECT FROM apikeys_private.apikey_legacy)',
 		holds => [ gate('legacy_delete') ]
 	},
 	{
 		name => 'save_member, a new one',
 		sql => "SELECT apikey_save_member('acme', 'eve', 'eve\@acme.example', 'admin')",
 		says => '',
-		done => "EXISTS (SELECT FROM apikey_member WHERE user_id = 'eve')",
+		done => "EXISTS (SELECT FROM apikeys_private.apikey_member WHERE user_id = 'eve')",
 		holds => [ $held_org, gate('member_insert') ]
 	},
 	{
 		name => 'save_member, a demotion',
 		sql => "SELECT apikey_save_member('acme', 'ann', NULL, 'guest')",
 		says => '',
-		done => "EXISTS (SELECT FROM apikey_member WHERE (user_id, role) = ('ann', 'guest'))",
+		done => "EXISTS (SELECT FROM apikeys_private.apikey_member WHERE (user_id, role) = ('ann', 'guest'))",
 		holds => [ $held_member, gate('member_update') ]
 	},
 	{
 		name => 'remove_member',
 		sql => "SELECT apikey_remove_member('acme', 'ann')",
 		says => '',
-		done => "NOT EXISTS (SELECT FROM apikey_key, apikey_member WHERE 'ann' IN (owner_id, user_id))",
+		done => "NOT EXISTS (SELECT FROM apikeys_private.apikey_key, apikeys_private.apikey_member WHERE 'ann' IN (owner_id, user_id))",
 		holds => [ $held_member, $held_key, gate('key_delete'), gate('member_delete') ]
 	},
 	{
 		name => 'save_org',
 		sql => "SELECT apikey_save_org('acme', 'Acme Inc.')",
 		says => '',
-		done => "EXISTS (SELECT FROM apikey_org WHERE name = 'Acme Inc.')",
+		done => "EXISTS (SELECT FROM apikeys_private.apikey_org WHERE name = 'Acme Inc.')",
 		holds => [ $held_org, gate('org_update') ]
 	},
 	{
 		name => 'remove_org',
 		sql => "SELECT apikey_remove_org('acme')",
 		says => '',
-		done => 'NOT EXISTS (SELECT FROM apikey_key, apikey_member, apikey_legacy)',
+		done => 'NOT EXISTS (SELECT FROM apikeys_private.apikey_key, apikeys_private.apikey_member, apikeys_private.apikey_legacy)',
 		holds => [ $held_key, gate('key_delete'), gate('legacy_delete') ]
 	},
 	{
@@ -244,32 +244,32 @@ my @operations = (
 		user => 'postgres',
 		sql => "SELECT apikey_import_legacy('other', 'another ' || :legacy)",
 		says => '',
-		done => "EXISTS (SELECT FROM apikey_legacy WHERE org_id = 'other')",
-		holds => [ "SELECT FROM apikey_org WHERE org_id = 'other' FOR UPDATE", gate('legacy_insert') ]
+		done => "EXISTS (SELECT FROM apikeys_private.apikey_legacy WHERE org_id = 'other')",
+		holds => [ "SELECT FROM apikeys_private.apikey_org WHERE org_id = 'other' FOR UPDATE", gate('legacy_insert') ]
 	},
 	{
 		name => 'verification',
 		sql => "SELECT apikey_check_level(:victim, 'admin'), (apikey_verify(:victim)).level, apikey_me(:victim)->>'role'",
 		says => 't|admin|ADMIN',
-		holds => [ 'LOCK TABLE apikey_key', 'LOCK TABLE apikey_member' ]
+		holds => [ 'LOCK TABLE apikeys_private.apikey_key', 'LOCK TABLE apikeys_private.apikey_member' ]
 	},
 	{
 		name => 'verification of a legacy key',
 		sql => "SELECT apikey_check_level(:legacy, 'admin')",
 		says => 't',
-		holds => ['LOCK TABLE apikey_legacy']
+		holds => ['LOCK TABLE apikeys_private.apikey_legacy']
 	},
 	{
 		name => 'act_as',
 		sql => "SELECT apikey_act_as('acme', 'ann', session => true)",
 		says => '',
-		holds => ['LOCK TABLE apikey_member']
+		holds => ['LOCK TABLE apikeys_private.apikey_member']
 	},
 	{
 		name => 'authenticate',
 		sql => 'SELECT (apikey_authenticate(:victim, session => true)).level',
 		says => 'admin',
-		holds => ['LOCK TABLE apikey_key']
+		holds => ['LOCK TABLE apikeys_private.apikey_key']
 	});
 
 my $begin_as_ann = "BEGIN; SELECT apikey_act_as('acme', 'ann') \\g /dev/null";
@@ -363,7 +363,7 @@ $admin->query_safe("SELECT pg_cancel_backend($pid)");
 is(end_query($session), '57014', 'a rotation is cancelled after a savepoint');
 $session->query_safe('ROLLBACK TO s');
 is(sqlstate($session, $who), 'app|acme|ann|admin|admin|', 'the principal of before, and the same user');
-is(sqlstate($session, 'SELECT digest FROM apikey_key'), '42501', 'with no more rights');
+is(sqlstate($session, 'SELECT digest FROM apikeys_private.apikey_key'), '42501', 'with no more rights');
 $session->query_safe('ROLLBACK TO s');
 is(check_key($session, $victim, 'admin'), 't', 'the old value is alive');
 $session->query_safe(<<EOS);
@@ -432,7 +432,7 @@ $sessions{postgres}->query_safe('RESET lock_timeout');
 my $accepted = 0;
 my $worker = "backend_type = 'apikeys usage worker'";
 my $uses = "SELECT uses FROM apikeys WHERE suffix = '$suffix'";
-$admin->query_safe('SELECT apikey_usage_flush(); TRUNCATE apikey_usage');
+$admin->query_safe('SELECT apikey_usage_flush(); TRUNCATE apikeys_private.apikey_usage');
 my $base = $admin->query_safe($uses);
 
 sub use_key
@@ -467,7 +467,7 @@ sub try_flush
 		$flusher->quit;
 	}
 	$admin->query_safe('SELECT apikey_usage_flush()');
-	is($admin->query_safe("SELECT u.uses FROM apikey_usage u JOIN apikey_key USING (key_id) WHERE suffix = '$suffix'"),
+	is($admin->query_safe("SELECT u.uses FROM apikeys_private.apikey_usage u JOIN apikeys_private.apikey_key USING (key_id) WHERE suffix = '$suffix'"),
 		$base + $accepted, 'all of them are written');
 	return;
 }
@@ -558,21 +558,21 @@ SKIP:
 	skip 'there is no /dev/full', 1 unless -c '/dev/full';
 	my $app = session($small);
 	my $owner = session($small, user => 'postgres');
-	my $file = fill_disk(qw(apikey_org apikey_member apikey_key apikey_legacy apikey_usage));
+	my $file = fill_disk(map { "apikeys_private.$_" } qw(apikey_org apikey_member apikey_key apikey_legacy apikey_usage));
 
-	try_full_disk($app, $file->{apikey_org}, 'app', 'BEGIN',
+	try_full_disk($app, $file->{'apikeys_private.apikey_org'}, 'app', 'BEGIN',
 		"SELECT apikey_save_org('acme', 'Acme', 'enterprise')");
-	try_full_disk($app, $file->{apikey_member}, 'app', 'BEGIN',
+	try_full_disk($app, $file->{'apikeys_private.apikey_member'}, 'app', 'BEGIN',
 		"SELECT apikey_save_member('acme', 'ann', 'ann\@acme.example', 'admin')");
-	try_full_disk($owner, $file->{apikey_legacy}, 'postgres', 'BEGIN',
+	try_full_disk($owner, $file->{'apikeys_private.apikey_legacy'}, 'postgres', 'BEGIN',
 		"SELECT apikey_import_legacy('acme', 'the legacy key of acme')");
-	try_full_disk($app, $file->{apikey_key}, 'app', $begin_as_ann,
+	try_full_disk($app, $file->{'apikeys_private.apikey_key'}, 'app', $begin_as_ann,
 		"SELECT WHERE apikey_create('made') IS NULL");
 	is(check_key($app, 'the legacy key of acme'), 't', 'a key is used');
 	is(answer($owner, 'SELECT apikey_usage_flush()'), '01000', 'a flush warns that it could not be written');
-	clear_disk($file->{apikey_usage});
+	clear_disk($file->{'apikeys_private.apikey_usage'});
 	is(answer($owner, 'SELECT apikey_usage_flush()'), '', 'and writes when there is room');
-	is($owner->query_safe('SELECT uses FROM apikey_usage'), 1, 'what was kept');
+	is($owner->query_safe('SELECT uses FROM apikeys_private.apikey_usage'), 1, 'what was kept');
 }
 
 #
@@ -632,12 +632,12 @@ sub try_full_file
 	my $offset = -s $small->logfile;
 	my $name = 'x' x 100;    # more than there can be left of a page
 
-	$admin->query_safe('TRUNCATE apikey_key');
+	$admin->query_safe('TRUNCATE apikeys_private.apikey_key');
 	my ($victim) = split /\|/, $admin->query_safe('BEGIN; SELECT * FROM reset(); COMMIT');
 	my $suffix = substr($victim, -7);
 	$admin->query_safe(<<EOS);
-UPDATE apikey_key SET name = '$name' WHERE suffix = '$suffix';
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at)
+UPDATE apikeys_private.apikey_key SET name = '$name' WHERE suffix = '$suffix';
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at)
 SELECT 'acme', 'ann', 'f', 'standard', sha256(convert_to(i::text, 'UTF8')), now() - interval '1 day'
 FROM generate_series(1, 10000) i
 EOS
@@ -738,9 +738,9 @@ SKIP:
 {
 	skip 'no limits can be set of other processes: prlimit and /proc are those of Linux', 1 unless $can_limit;
 
-	try_full_file('apikey_key');
-	$admin->query_safe('ALTER INDEX apikey_key_digest_excl SET (fillfactor = 10); REINDEX INDEX apikey_key_digest_excl');
-	try_full_file('apikey_key_digest_excl');
+	try_full_file('apikeys_private.apikey_key');
+	$admin->query_safe('ALTER INDEX apikeys_private.apikey_key_digest_excl SET (fillfactor = 10); REINDEX INDEX apikeys_private.apikey_key_digest_excl');
+	try_full_file('apikeys_private.apikey_key_digest_excl');
 
 	# AddressSanitizer ends a process that has no memory.
 	skip 'memory is not short under a sanitizer', 1 if $ENV{ASAN_OPTIONS};
@@ -762,12 +762,12 @@ SKIP:
 		'(apikey_inspect(big)).status' => 'malformed',
 		'apikey_is_wellformed(big)' => 'f',
 		'apikey_suffix(big) IS NULL' => 't',
-		'apikey_authenticate(big)' => 28000,
+		'apikey_authenticate(big)' => '28P01',
 		'apikey_import_legacy($$acme$$, big)' => 22023,
 		'apikey_create(big)' => 22023,
 		'apikey_update($$0000000$$, big)' => 22023,
 		'apikey_act_as(big, big)' => 42704,
-		'apikey_delete(big)' => '53200',
+		'apikey_delete(big)' => 'P0002',
 		'apikey_save_member($$acme$$, $$ann$$, big)' => '53200');
 	for my $call (sort keys %answers)
 	{
@@ -801,12 +801,12 @@ SKIP:
 	is($answer, '', "usage is written, out of memory $failures_of_worker times before");
 	cmp_ok($failures_of_worker, '>', 1, 'so it was short of it');
 	is( $admin->query_safe(
-			"SELECT u.uses FROM apikey_usage u JOIN apikey_key USING (key_id) WHERE suffix = apikey_suffix('$victim')"),
+			"SELECT u.uses FROM apikeys_private.apikey_usage u JOIN apikeys_private.apikey_key USING (key_id) WHERE suffix = apikey_suffix('$victim')"),
 		1, 'no use is lost or counted twice');
 }
 
 is_quiet($small, 0, 'no complaints in the log but these',
-	qr/ERROR: +(?:53100|53200|25P02|22023|28000|42704|P0002)|XX000: could not extend file|usage of 1 database could not be written/);
+	qr/ERROR: +(?:53100|53200|25P02|22023|28000|28P01|42704|P0002)|XX000: could not extend file|usage of 1 database could not be written/);
 #
 # Where not even WAL can be written, PostgreSQL stops and recovers.
 #
@@ -831,7 +831,7 @@ SKIP:
 	ok(is_back($small), 'the server has recovered from a disk without room for WAL');
 	$admin->{run}->kill_kill;
 	$admin = session($small, user => 'postgres');
-	like($admin->query_safe("SELECT regexp_replace(name, '\\D+', '0') FROM apikey_key WHERE suffix = '$suffix'"),
+	like($admin->query_safe("SELECT regexp_replace(name, '\\D+', '0') FROM apikeys_private.apikey_key WHERE suffix = '$suffix'"),
 		qr/^(?:$acknowledged|@{[$acknowledged + 1]})$/, 'what was acknowledged is there');
 	is(check_key($admin, $victim, 'admin'), 't', 'and verification goes on');
 }

@@ -67,7 +67,7 @@ sub set_primary
 
 my $reader = session($standby);
 my ($key, $doomed) = make_keys($primary, 2);
-$primary->safe_psql('postgres', 'VACUUM (FREEZE) apikey_key');
+$primary->safe_psql('postgres', 'VACUUM (FREEZE) apikeys_private.apikey_key');
 $primary->wait_for_catchup($standby, 'replay');
 
 is($reader->query_safe('SHOW transaction_read_only'), 'on', 'the standby is read-only');
@@ -108,7 +108,7 @@ is(check_key($reader, $key, 'admin'), 't', 'and the session goes on');
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 is(check_key($reader, $doomed), 't', 'alive');
 ok(knows($reader, $doomed), 'alive in the cache');
-$primary->safe_psql('postgres', "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$doomed')");
+$primary->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$doomed')");
 $primary->wait_for_catchup($standby, 'replay');
 is(check_key($reader, $doomed), 'f', 'dead after replay, in an older transaction');
 $reader->query_safe('COMMIT');
@@ -141,7 +141,7 @@ $primary->wait_for_catchup($standby, 'replay');
 # are in force where the key is deleted.
 $primary->safe_psql('postgres', <<EOS);
 CREATE FUNCTION revoke(key text) RETURNS void LANGUAGE sql SET synchronous_commit = on
-	AS 'DELETE FROM apikey_key WHERE suffix = apikey_suffix(key)';
+	AS 'DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix(key)';
 EOS
 my $last = value_of($next);
 ok(knows($reader, $last), 'the last key is in the cache on the standby');
@@ -158,7 +158,7 @@ unlike($deleter->{stdout}, qr/acknowledged/, 'it is not acknowledged');
 is(check_key($reader, $last), 't', 'the key is alive on the standby');
 $primary->safe_psql('postgres', <<EOS);
 SET synchronous_commit = local;
-DELETE FROM apikey_key WHERE suffix = apikey_suffix('$key');
+DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$key');
 EOS
 is(check_key($reader, $key), 't', 'who asks for a local commit does not wait');
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
@@ -212,11 +212,11 @@ EOS
 for my $round (1 .. 5)
 {
 	$primary->safe_psql('postgres', <<EOS);
-INSERT INTO apikey_key (org_id, owner_id, name, level, digest)
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest)
 	SELECT 'acme', 'ann', 'bulk', 'standard', sha256(convert_to('$round ' || i, 'UTF8'))
 	FROM generate_series(1, 2000) i;
-DELETE FROM apikey_key WHERE name = 'bulk' AND key_id % 3 = 0;
-VACUUM apikey_key;
+DELETE FROM apikeys_private.apikey_key WHERE name = 'bulk' AND key_id % 3 = 0;
+VACUUM apikeys_private.apikey_key;
 EOS
 }
 $primary->safe_psql('postgres', 'DELETE FROM plain WHERE i = 1');
@@ -228,10 +228,10 @@ $watcher->quit;
 ### promotion
 
 my ($kept, $gone) = make_keys($primary, 2);
-$primary->safe_psql('postgres', 'VACUUM (FREEZE) apikey_key');
+$primary->safe_psql('postgres', 'VACUUM (FREEZE) apikeys_private.apikey_key');
 $primary->wait_for_catchup($standby, 'replay');
 ok(knows($reader, $_), 'alive in the cache') for $kept, $gone;
-$primary->safe_psql('postgres', "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$gone')");
+$primary->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$gone')");
 $primary->wait_for_catchup($standby, 'replay');
 $controller->query_safe("SELECT dblink_disconnect('verifier')");
 $primary->stop;
@@ -239,7 +239,7 @@ $standby->promote;
 is(check_key($reader, $kept), 't', 'after promotion, the key that was kept');
 is(check_key($reader, $gone), 'f', 'after promotion, the key that was deleted');
 ok(knows($reader, $kept), 'in the cache');
-$standby->safe_psql('postgres', "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$kept')");
+$standby->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$kept')");
 is(check_key($reader, $kept), 'f', 'deleted on the new primary');
 my $new = make_key($standby);
 ok(knows($reader, $new), 'made on the new primary');

@@ -1,8 +1,8 @@
 # Keys on the move: restored by a role that is no superuser, by sections, by
 # several jobs, without their triggers; upgraded by pg_upgrade; recovered to an
 # earlier point.  All verdicts are the same, what cannot be done ends in an error
-# and with no key alive, and what is written about it (doc/apikeys.md, Moving;
-# README.md on recovery) is run here as it stands there.
+# and with no key alive, and what the pages say about moving and recovery is run
+# here as it stands there.
 #
 # Dumps by a superuser, as a script, in custom format and into another schema
 # are in 001_dump.pl.
@@ -19,13 +19,10 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $top = "$FindBin::RealBin/../..";
-my ($moving) = slurp_file("$top/doc/apikeys.md") =~ /^## Moving\n(.*)/ms;
-my ($restore_ours) = $moving =~ /^```sh\n(.*?)^```/ms;
-my ($set_triggers) = $moving =~ /^```sql\n(ALTER TABLE.*?)^```/ms;
-my ($save_alive, $what_is_back) =
-  map { slurp_file("$top/README.md") =~ /^```sql\n($_.*?)^```/ms }
-  ('\\\\copy \\(SELECT key_id', 'CREATE TEMPORARY TABLE alive');
+my $restore_ours = page_block('^pg_restore -l');
+my $set_triggers = page_block('ENABLE ALWAYS TRIGGER apikey_guard');
+my $save_alive = page_block('^\\\\copy \(SELECT key_id');
+my $what_is_back = page_block('^CREATE TEMPORARY TABLE alive');
 
 my $node = new_server('main', has_archiving => 1, allows_streaming => 1);
 $node->start;
@@ -102,7 +99,7 @@ sub again
 sub alive
 {
 	return $node->safe_psql('product', "SELECT count(*) FILTER (WHERE apikey_check_level(v, 'standard')),"
-		  . " (SELECT count(*) FROM apikey_key) + (SELECT count(*) FROM apikey_legacy) FROM (VALUES $list) AS t (v)");
+		  . " (SELECT count(*) FROM apikeys_private.apikey_key) + (SELECT count(*) FROM apikeys_private.apikey_legacy) FROM (VALUES $list) AS t (v)");
 }
 
 ### by the owner of the database, who is no superuser
@@ -167,11 +164,11 @@ moved('restored rows', 'product');
 
 empty();
 succeeds('pg_restore -a --disable-triggers -j 2 -d product product.dump', 'restore of rows without triggers');
-is(complaints($node, 'product'), 'triggers', 'which are not as delivered');
+is(complaints($node, 'product'), 'objects', 'which are not as delivered');
 is(verdicts($node, 'product', 'public', @values), $verdicts, 'though all verdicts are the same');
 my $session = session($node, dbname => 'product');
 is(check_key($session, $arts), 't', 'a key is alive') for 1 .. 2;
-$node->safe_psql('product', "BEGIN; DELETE FROM apikey_key WHERE suffix = apikey_suffix('$arts'); COMMIT");
+$node->safe_psql('product', "BEGIN; DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$arts'); COMMIT");
 is(check_key($session, $arts), 'f', 'and dead when it is deleted');
 $session->quit;
 
@@ -208,7 +205,7 @@ SELECT apikey_remove_member('small', 'sid');
 SELECT apikey_save_member('small', 'sid', 'sid\@small.example', 'admin');
 EOS
 $node->safe_psql('product', <<EOS);
-DELETE FROM apikey_legacy WHERE org_id = 'old';
+DELETE FROM apikeys_private.apikey_legacy WHERE org_id = 'old';
 SELECT apikey_import_legacy('old', 'the key that replaced it');
 EOS
 my $asked = <<EOS;
@@ -234,7 +231,7 @@ $restored->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()')
 is(verdicts($restored, 'product', 'public', @values), $before, 'recovered: all is as it was, deleted keys too');
 is(complaints($restored, 'product'), '', 'recovered: as delivered');
 
-# README's query, whose answers are then done.
+# The page's query, whose answers are then done.
 my $back = $restored->safe_psql('product', <<EOS);
 \\cd $dir
 \\set QUIET on
@@ -243,19 +240,19 @@ EOS
 my @back = split /\n/, $back;
 is( join("\n", sort map { s/\|[0-9A-Z]{7}\|/|SUFFIX|/r =~ s/\|2\d{3}-.*/|DATE/r } @back),
 	join("\n",
-		'acme|ann|key|SUFFIX|standard|infinity', 'acme|ann|key|SUFFIX||',
+		'acme|ann|key|SUFFIX|standard|', 'acme|ann|key|SUFFIX||',
 		'acme|art|key|SUFFIX|architect|DATE', 'acme|art|key|SUFFIX|standard|DATE',
 		'acme||legacy|||', 'old||legacy|||',
 		('small|sid|key|SUFFIX||') x 3),
-	"README's query tells what is back");
+	'the query of the page tells what is back');
 for my $key (@back)
 {
 	my ($org, $owner, $name, $suffix, $level, $expires_at) = split /\|/, $key;
 
 	$restored->safe_psql('product',
-		!$owner ? "DELETE FROM apikey_legacy WHERE org_id = '$org'"
-		: !$level ? "DELETE FROM apikey_key WHERE org_id = '$org' AND suffix = '$suffix'"
-		: "UPDATE apikey_key SET level = '$level', expires_at = '$expires_at' WHERE org_id = '$org' AND suffix = '$suffix'");
+		!$owner ? "DELETE FROM apikeys_private.apikey_legacy WHERE org_id = '$org'"
+		: !$level ? "DELETE FROM apikeys_private.apikey_key WHERE org_id = '$org' AND suffix = '$suffix'"
+		: "UPDATE apikeys_private.apikey_key SET level = '$level', expires_at = nullif('$expires_at', '')::timestamptz WHERE org_id = '$org' AND suffix = '$suffix'");
 }
 is($restored->safe_psql('product', $asked), $after, 'and when that has been done, every key is what it had become');
 $restored->stop;

@@ -11,6 +11,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use ApikeysTest;
+use MoveTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -68,7 +69,7 @@ sub start_again
 	my @names = split /\n/, at($subscriber, 'SELECT subname FROM pg_subscription');
 
 	at($subscriber, "DROP SUBSCRIPTION $_") for @names;
-	at($subscriber, 'TRUNCATE apikey_org, apikey_member, apikey_key, apikey_legacy, apikey_capability');
+	at($subscriber, 'TRUNCATE apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy, apikeys_private.apikey_capability');
 	return;
 }
 
@@ -82,11 +83,11 @@ sub catch_up
 
 # One row of each table, whatever the server.
 my $contents = <<EOS;
-SELECT 'org', org_id, plan::text, '' FROM apikey_org
-UNION ALL SELECT 'member', org_id, user_id, role::text FROM apikey_member
-UNION ALL SELECT 'key', owner_id, suffix, level || encode(digest, 'hex') || expires_at || created_at FROM apikey_key
-UNION ALL SELECT 'legacy', org_id, encode(digest, 'hex'), created_at::text FROM apikey_legacy
-UNION ALL SELECT 'capability', capability, level::text, description FROM apikey_capability
+SELECT 'org', org_id, plan::text, '' FROM apikeys_private.apikey_org
+UNION ALL SELECT 'member', org_id, user_id, role::text FROM apikeys_private.apikey_member
+UNION ALL SELECT 'key', owner_id, suffix, level || encode(digest, 'hex') || coalesce(expires_at::text, 'never') || created_at FROM apikeys_private.apikey_key
+UNION ALL SELECT 'legacy', org_id, encode(digest, 'hex'), created_at::text FROM apikeys_private.apikey_legacy
+UNION ALL SELECT 'capability', capability, level::text, description FROM apikeys_private.apikey_capability
 ORDER BY 1, 2, 3
 EOS
 
@@ -106,9 +107,9 @@ SELECT apikey_import_legacy('old', 'a legacy key of old');
 SELECT apikey_save_member('acme', 'arc', 'arc\@acme.example', 'architect');
 SELECT apikey_save_member('acme', 'was', 'was\@acme.example', 'admin');
 CREATE PUBLICATION everything FOR TABLE
-	apikey_org, apikey_member, apikey_key, apikey_legacy, apikey_capability;
+	apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy, apikeys_private.apikey_capability;
 EOS
-at($publisher, "CREATE PUBLICATION pub_$_ FOR TABLE apikey_$_") for @tables;
+at($publisher, "CREATE PUBLICATION pub_$_ FOR TABLE apikeys_private.apikey_$_") for @tables;
 install_take_away($publisher, $tries);
 my $key = make_key($publisher);
 my $architects = make_key($publisher, user => 'arc', level => 'architect');
@@ -162,20 +163,20 @@ at($publisher, "SELECT apikey_save_member('acme', 'bob', 'bob\@acme.example', 'a
 my @keys = make_keys($publisher, 3);
 my $bobs = make_key($publisher, user => 'bob');
 catch_up();
-dies('delete', "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$keys[0]')", $keys[0]);
-dies('expiry', "UPDATE apikey_key SET expires_at = now() WHERE suffix = apikey_suffix('$keys[1]')",
+dies('delete', "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$keys[0]')", $keys[0]);
+dies('expiry', "UPDATE apikeys_private.apikey_key SET expires_at = now() WHERE suffix = apikey_suffix('$keys[1]')",
 	$keys[1]);
 dies('member removed', "SELECT apikey_remove_member('acme', 'bob')", $bobs);
-dies('new digest', "UPDATE apikey_key SET digest = sha256(digest) WHERE suffix = apikey_suffix('$keys[2]')",
+dies('new digest', "UPDATE apikeys_private.apikey_key SET digest = sha256(digest) WHERE suffix = apikey_suffix('$keys[2]')",
 	$keys[2]);
-dies('legacy deleted', "DELETE FROM apikey_legacy", 'a legacy key of old');
+dies('legacy deleted', "DELETE FROM apikeys_private.apikey_legacy", 'a legacy key of old');
 at($publisher, "SELECT apikey_import_legacy('old', 'a legacy key of old')");
 catch_up();
 dies('organization removed', "SELECT apikey_remove_org('old')", 'a legacy key of old');
 same_contents('the tables are still the same');
 
 # Truncated with all there is.
-dies('truncate', 'TRUNCATE apikey_capability; TRUNCATE apikey_org CASCADE', $key);
+dies('truncate', 'TRUNCATE apikeys_private.apikey_capability; TRUNCATE apikeys_private.apikey_org CASCADE', $key);
 same_contents('and truncated alike');
 
 ### the tables one by one, in any order
@@ -227,12 +228,12 @@ sub apart
 
 apart('key raised, then its owner demoted', 'key',
 	"SELECT apikey_save_member('acme', 'was', NULL, 'admin');
-	UPDATE apikey_key SET level = 'standard' WHERE owner_id = 'was'",
-	"UPDATE apikey_key SET level = 'admin' WHERE owner_id = 'was';
+	UPDATE apikeys_private.apikey_key SET level = 'standard' WHERE owner_id = 'was'",
+	"UPDATE apikeys_private.apikey_key SET level = 'admin' WHERE owner_id = 'was';
 	SELECT apikey_save_member('acme', 'was', NULL, 'guest')");
 apart('key created by a clock that is ahead, then its owner demoted', 'key',
 	"SELECT apikey_save_member('acme', 'was', NULL, 'admin')",
-	"INSERT INTO apikey_key (org_id, owner_id, name, level, digest, created_at)
+	"INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, created_at)
 		VALUES ('acme', 'was', 'ahead', 'admin', sha256('ahead'), now() + '1 hour');
 	SELECT apikey_save_member('acme', 'was', NULL, 'guest')");
 apart('member made architect, then the plan changed', 'member',
@@ -253,7 +254,7 @@ apart('member removed and added again', 'member',
 	'SELECT 1',
 	"SELECT apikey_remove_member('acme', 'was');
 	SELECT apikey_save_member('acme', 'was', 'was\@acme.example', 'admin');
-	INSERT INTO apikey_key (org_id, owner_id, name, level, digest)
+	INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest)
 		VALUES ('acme', 'was', 'again', 'admin', sha256('again'))");
 
 ### members replicated, keys the subscriber's own
@@ -278,9 +279,8 @@ start_again();
 make_keys($publisher, 150);
 subscribe('sub', 'everything');
 at($subscriber, 'DROP SUBSCRIPTION sub');
-# A sequence is not replicated; the reference says what to do.
-my ($set_sequence) = slurp_file("$FindBin::RealBin/../../doc/apikeys.md") =~ /^```sql\n(SELECT setval.*?)^```/ms;
-at($subscriber, $set_sequence);
+# A sequence is not replicated; the page says what to do.
+at($subscriber, page_block('^SELECT setval'));
 $own = make_key($subscriber);
 is(check_key($session, $own), 't', 'a key made by the subscriber that took over');
 ok(knows($session, $own), 'in the cache');

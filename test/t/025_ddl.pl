@@ -106,35 +106,35 @@ sub dba_state
 # Both are known when they go.
 warm_up();
 is(check_key($session, $value{$_}, 'admin'), 't', "key $_ is alive at first") for qw(gone gone_legacy);
-dba("DELETE FROM apikey_key WHERE suffix = apikey_suffix('$value{gone}'); SELECT apikey_remove_org('other')");
+dba("DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$value{gone}'); SELECT apikey_remove_org('other')");
 all_right('at first');
 
 ### what is not felt
 
 my @harmless = (
-	'VACUUM FULL apikey_key, apikey_legacy',
-	'VACUUM (FREEZE, INDEX_CLEANUP on) apikey_key, apikey_legacy',
-	'CLUSTER apikey_key USING apikey_key_org_id_name_idx',
-	'CLUSTER apikey_legacy USING apikey_legacy_pkey',
-	'REINDEX TABLE apikey_key',
-	'REINDEX TABLE apikey_legacy',
-	'REINDEX TABLE CONCURRENTLY apikey_key',
-	'REINDEX TABLE CONCURRENTLY apikey_legacy',
-	'ALTER TABLE apikey_key ADD note text DEFAULT clock_timestamp(), ADD more int',
-	'ALTER TABLE apikey_legacy ADD note text DEFAULT clock_timestamp()',
-	'ALTER TABLE apikey_key RENAME note TO remark',
-	'ALTER TABLE apikey_key DROP remark, DROP more',
-	'ALTER TABLE apikey_legacy DROP note',
-	'CREATE INDEX CONCURRENTLY ON apikey_key USING hash (digest)',
-	'ALTER TABLE apikey_key DISABLE ROW LEVEL SECURITY',
-	'ALTER TABLE apikey_key ENABLE ROW LEVEL SECURITY',
+	'VACUUM FULL apikeys_private.apikey_key, apikeys_private.apikey_legacy',
+	'VACUUM (FREEZE, INDEX_CLEANUP on) apikeys_private.apikey_key, apikeys_private.apikey_legacy',
+	'CLUSTER apikeys_private.apikey_key USING apikey_key_org_id_name_suffix_idx',
+	'CLUSTER apikeys_private.apikey_legacy USING apikey_legacy_pkey',
+	'REINDEX TABLE apikeys_private.apikey_key',
+	'REINDEX TABLE apikeys_private.apikey_legacy',
+	'REINDEX TABLE CONCURRENTLY apikeys_private.apikey_key',
+	'REINDEX TABLE CONCURRENTLY apikeys_private.apikey_legacy',
+	'ALTER TABLE apikeys_private.apikey_key ADD note text DEFAULT clock_timestamp(), ADD more int',
+	'ALTER TABLE apikeys_private.apikey_legacy ADD note text DEFAULT clock_timestamp()',
+	'ALTER TABLE apikeys_private.apikey_key RENAME note TO remark',
+	'ALTER TABLE apikeys_private.apikey_key DROP remark, DROP more',
+	'ALTER TABLE apikeys_private.apikey_legacy DROP note',
+	'CREATE INDEX CONCURRENTLY ON apikeys_private.apikey_key USING hash (digest)',
+	'ALTER TABLE apikeys_private.apikey_key DISABLE ROW LEVEL SECURITY',
+	'ALTER TABLE apikeys_private.apikey_key ENABLE ROW LEVEL SECURITY',
 	'CREATE SCHEMA IF NOT EXISTS crypto; ALTER EXTENSION pgcrypto SET SCHEMA crypto',
 	'ALTER EXTENSION pgcrypto SET SCHEMA public',
-	'ANALYZE apikey_key, apikey_legacy',
+	'ANALYZE apikeys_private.apikey_key, apikeys_private.apikey_legacy',
 	# an index of the same name and kind, but not the same
-	'ALTER TABLE apikey_key ADD CONSTRAINT other EXCLUDE USING hash (digest WITH =);'
-	  . ' ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_digest_excl;'
-	  . ' ALTER TABLE apikey_key RENAME CONSTRAINT other TO apikey_key_digest_excl');
+	'ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT other EXCLUDE USING hash (digest WITH =);'
+	  . ' ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT apikey_key_digest_excl;'
+	  . ' ALTER TABLE apikeys_private.apikey_key RENAME CONSTRAINT other TO apikey_key_digest_excl');
 
 for my $sql (@harmless)
 {
@@ -206,46 +206,46 @@ for my $asking (@verifiers)
 is(dba_state('ALTER EXTENSION apikeys SET SCHEMA pg_catalog'), '0A000', 'the extension is not relocatable');
 for my $what ('COLUMN key_id', 'COLUMN digest', 'COLUMN level', 'COLUMN expires_at')
 {
-	is(dba_state("ALTER TABLE apikey_key DROP $what"), '2BP01', "DROP $what is refused");
+	is(dba_state("ALTER TABLE apikeys_private.apikey_key DROP $what"), '2BP01', "DROP $what is refused");
 }
 
 # Each of these breaks one table and is undone again.
 my @broken = (
-	[ 'column renamed', 'ALTER TABLE apikey_key RENAME expires_at TO ends_at',
-		'ALTER TABLE apikey_key RENAME ends_at TO expires_at' ],
+	[ 'column renamed', 'ALTER TABLE apikeys_private.apikey_key RENAME expires_at TO ends_at',
+		'ALTER TABLE apikeys_private.apikey_key RENAME ends_at TO expires_at' ],
 	[ 'columns exchanged',
-		'ALTER TABLE apikey_key RENAME created_at TO x; ALTER TABLE apikey_key RENAME expires_at TO created_at;'
-		  . ' ALTER TABLE apikey_key RENAME x TO expires_at',
-		'ALTER TABLE apikey_key RENAME created_at TO x; ALTER TABLE apikey_key RENAME expires_at TO created_at;'
-		  . ' ALTER TABLE apikey_key RENAME x TO expires_at' ],
-	[ 'column of legacy keys renamed', 'ALTER TABLE apikey_legacy RENAME digest TO hash',
-		'ALTER TABLE apikey_legacy RENAME hash TO digest' ],
+		'ALTER TABLE apikeys_private.apikey_key RENAME created_at TO x; ALTER TABLE apikeys_private.apikey_key RENAME expires_at TO created_at;'
+		  . ' ALTER TABLE apikeys_private.apikey_key RENAME x TO expires_at',
+		'ALTER TABLE apikeys_private.apikey_key RENAME created_at TO x; ALTER TABLE apikeys_private.apikey_key RENAME expires_at TO created_at;'
+		  . ' ALTER TABLE apikeys_private.apikey_key RENAME x TO expires_at' ],
+	[ 'column of legacy keys renamed', 'ALTER TABLE apikeys_private.apikey_legacy RENAME digest TO hash',
+		'ALTER TABLE apikeys_private.apikey_legacy RENAME hash TO digest' ],
 	[ 'no index of digests',
-		'DROP INDEX apikey_key_digest_idx; ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_digest_excl',
-		'ALTER TABLE apikey_key ADD CONSTRAINT apikey_key_digest_excl EXCLUDE USING hash (digest WITH =)' ],
-	[ 'no index of legacy digests', 'ALTER TABLE apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl',
-		'ALTER TABLE apikey_legacy ADD CONSTRAINT apikey_legacy_digest_excl EXCLUDE USING hash (digest WITH =)' ],
+		'DROP INDEX apikeys_private.apikey_key_digest_idx; ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT apikey_key_digest_excl',
+		'ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT apikey_key_digest_excl EXCLUDE USING hash (digest WITH =)' ],
+	[ 'no index of legacy digests', 'ALTER TABLE apikeys_private.apikey_legacy DROP CONSTRAINT apikey_legacy_digest_excl',
+		'ALTER TABLE apikeys_private.apikey_legacy ADD CONSTRAINT apikey_legacy_digest_excl EXCLUDE USING hash (digest WITH =)' ],
 	[ 'an index of digests that is not unique',
-		'CREATE INDEX other ON apikey_key USING hash (digest); ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_digest_excl',
-		'ALTER TABLE apikey_key ADD CONSTRAINT apikey_key_digest_excl EXCLUDE USING hash (digest WITH =); DROP INDEX other' ],
-	[ 'table renamed', 'ALTER TABLE apikey_key RENAME TO apikey_keys',
-		'ALTER TABLE apikey_keys RENAME TO apikey_key' ],
-	[ 'table moved', 'CREATE SCHEMA away; ALTER TABLE apikey_key SET SCHEMA away',
-		'ALTER TABLE away.apikey_key SET SCHEMA public' ],
+		'CREATE INDEX other ON apikeys_private.apikey_key USING hash (digest); ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT apikey_key_digest_excl',
+		'ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT apikey_key_digest_excl EXCLUDE USING hash (digest WITH =); DROP INDEX apikeys_private.other' ],
+	[ 'table renamed', 'ALTER TABLE apikeys_private.apikey_key RENAME TO apikey_keys',
+		'ALTER TABLE apikeys_private.apikey_keys RENAME TO apikey_key' ],
+	[ 'table moved', 'CREATE SCHEMA away; ALTER TABLE apikeys_private.apikey_key SET SCHEMA away',
+		'ALTER TABLE away.apikey_key SET SCHEMA apikeys_private' ],
 	# with a row that would make the dead key a live one
 	[ 'another table in its place',
-		'ALTER TABLE apikey_key SET SCHEMA away;'
-		  . ' CREATE TABLE apikey_key (LIKE away.apikey_key INCLUDING ALL);'
-		  . ' INSERT INTO apikey_key (key_id, org_id, owner_id, name, level, digest)'
+		'ALTER TABLE apikeys_private.apikey_key SET SCHEMA away;'
+		  . ' CREATE TABLE apikeys_private.apikey_key (LIKE away.apikey_key INCLUDING ALL);'
+		  . ' INSERT INTO apikeys_private.apikey_key (key_id, org_id, owner_id, name, level, digest)'
 		  . " VALUES (1, 'acme', 'ann', 'gone', 'admin', sha256(convert_to(left('$value{gone}', -8), 'UTF8')))",
-		'DROP TABLE apikey_key; ALTER TABLE away.apikey_key SET SCHEMA public' ],
+		'DROP TABLE apikeys_private.apikey_key; ALTER TABLE away.apikey_key SET SCHEMA apikeys_private' ],
 	[ 'another table of legacy keys in its place',
-		'ALTER TABLE apikey_legacy SET SCHEMA away;'
-		  . ' CREATE TABLE apikey_legacy (LIKE away.apikey_legacy INCLUDING ALL);'
-		  . " INSERT INTO apikey_legacy VALUES ('acme', 1, sha256('$value{gone_legacy}'))",
-		'DROP TABLE apikey_legacy; ALTER TABLE away.apikey_legacy SET SCHEMA public; DROP SCHEMA away' ],
+		'ALTER TABLE apikeys_private.apikey_legacy SET SCHEMA away;'
+		  . ' CREATE TABLE apikeys_private.apikey_legacy (LIKE away.apikey_legacy INCLUDING ALL);'
+		  . " INSERT INTO apikeys_private.apikey_legacy VALUES ('acme', 1, sha256('$value{gone_legacy}'))",
+		'DROP TABLE apikeys_private.apikey_legacy; ALTER TABLE away.apikey_legacy SET SCHEMA apikeys_private; DROP SCHEMA away' ],
 	[ 'a label renamed and the table touched',
-		"ALTER TYPE apikey_level RENAME VALUE 'architect' TO 'builder'; ALTER TABLE apikey_key SET (fillfactor = 90)",
+		"ALTER TYPE apikey_level RENAME VALUE 'architect' TO 'builder'; ALTER TABLE apikeys_private.apikey_key SET (fillfactor = 90)",
 		"ALTER TYPE apikey_level RENAME VALUE 'builder' TO 'architect'" ],
 );
 
@@ -255,7 +255,7 @@ for my $case (@broken)
 
 	dba("BEGIN; $break; COMMIT");
 	all_are($name, '55000');
-	is(dba_state("DELETE FROM apikey_org WHERE org_id = 'acme'"),
+	is(dba_state("DELETE FROM apikeys_private.apikey_org WHERE org_id = 'acme'"),
 		'55000', "$name: no key is taken away without telling the sessions");
 	dba("BEGIN; $repair; COMMIT");
 	all_right("$name, and repaired");
@@ -266,9 +266,9 @@ for my $case (@broken)
 dba('DROP TABLE marker');
 my $dump = $node->basedir . '/data.sql';
 $node->command_ok([ 'pg_dump', '-a', '-f', $dump, 'postgres' ], 'dump of the data');
-dba('ALTER TABLE apikey_org DROP name');
+dba('ALTER TABLE apikeys_private.apikey_org DROP name');
 all_are('column dropped', '55000');
-dba("ALTER TABLE apikey_org ADD name text NOT NULL DEFAULT ''");
+dba("ALTER TABLE apikeys_private.apikey_org ADD name text NOT NULL DEFAULT ''");
 all_are('another column in its place', '55000');
 
 ### the extension made anew
@@ -290,7 +290,7 @@ SELECT $schema.apikey_grant_application('app');
 SELECT $schema.apikey_install_capabilities();
 SELECT $schema.apikey_save_org('acme', 'Acme');
 SELECT $schema.apikey_save_member('acme', 'ann', 'new\@acme.example', 'admin');
-INSERT INTO $schema.apikey_key (org_id, owner_id, name, level, digest)
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest)
 SELECT 'acme', 'ann', 'new ' || i, 'admin', sha256(convert_to('new' || i, 'UTF8')) FROM generate_series(1, 9) i;
 EOS
 }
@@ -315,7 +315,7 @@ sub restore
 }
 
 restore();
-dba('TRUNCATE apikey_key, apikey_legacy');
+dba('TRUNCATE apikeys_private.apikey_key, apikeys_private.apikey_legacy');
 is(answers(), $dead, 'truncated: no key is known');
 restore();
 

@@ -27,8 +27,8 @@ EOS
 my $live = make_key($node);
 my $low = make_key($node, level => 'standard');
 my $gone = make_key($node);
-$node->safe_psql('postgres', "DELETE FROM apikey_key WHERE suffix = apikey_suffix('$gone')");
-my $library = $node->safe_psql('postgres', 'SELECT apikey_library_version()');
+$node->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$gone')");
+my $library = $node->safe_psql('postgres', 'SELECT apikeys_private.apikey_library_version()');
 my $session = session($node);
 
 # What is answered; the two that must not pass are last.
@@ -103,7 +103,7 @@ for my $version ('0.9', '99.0', '1.0dev')
 		"SQL of version $version: no way from there");
 	my $key = make_key($node);
 	is(check_key($session, $key), 't', "SQL of version $version: a new key is one");
-	dba("DELETE FROM apikey_key WHERE suffix = apikey_suffix('$key')");
+	dba("DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$key')");
 	is(check_key($session, $key), 'f', "SQL of version $version: and dead when it is deleted");
 }
 dba("UPDATE pg_extension SET extversion = '$library' WHERE extname = 'apikeys'");
@@ -117,8 +117,8 @@ like(error_of("ALTER EXTENSION apikeys UPDATE TO '99.0'"),
 # What newer SQL may bring that an older library can live with.
 dba(<<EOS);
 BEGIN;
-ALTER TABLE apikey_key ADD scope text NOT NULL DEFAULT 'all';
-ALTER TABLE apikey_legacy ADD scope text NOT NULL DEFAULT 'all';
+ALTER TABLE apikeys_private.apikey_key ADD scope text NOT NULL DEFAULT 'all';
+ALTER TABLE apikeys_private.apikey_legacy ADD scope text NOT NULL DEFAULT 'all';
 CREATE TABLE apikey_scope (scope text PRIMARY KEY);
 ALTER EXTENSION apikeys ADD TABLE apikey_scope;
 ALTER TYPE apikey_plan ADD VALUE 'group' AFTER 'business';
@@ -145,50 +145,50 @@ sub set_low
 {
 	my ($level) = @_;
 
-	return unguarded("UPDATE apikey_key SET level = '$level' WHERE suffix = apikey_suffix('$low')",
-		'apikey_key', 'apikey_guard', 'apikey_announce');
+	return unguarded("UPDATE apikeys_private.apikey_key SET level = '$level' WHERE suffix = apikey_suffix('$low')",
+		'apikeys_private.apikey_key', 'apikey_guard', 'apikey_announce');
 }
 
 my $unknown = qr/^55000: type "apikey_(level|role)" of extension "apikeys" is missing or not as it was installed/;
 for my $level ('root', 'least')
 {
 	like(error_of("SELECT apikey_check_level('$live', '$level')"), $unknown, "is it $level? an error");
-	like(error_of("UPDATE apikey_key SET level = '$level' WHERE suffix = apikey_suffix('$live')"),
+	like(error_of("UPDATE apikeys_private.apikey_key SET level = '$level' WHERE suffix = apikey_suffix('$live')"),
 		$unknown, "no key becomes $level");
 	like(error_of("BEGIN; SELECT apikey_act_as('acme', 'ann'); SELECT apikey_create('x', '$level')"),
 		$unknown, "nor is created as $level");
-	dba("INSERT INTO apikey_capability VALUES ('$level', '$level')");
+	dba("INSERT INTO apikeys_private.apikey_capability VALUES ('$level', '$level')");
 	like(error_of("SELECT apikey_check('$live', '$level')"), $unknown, "a capability of level $level is an error");
 	set_low($level);
 	is(check_key($session, $low), '55000', "a key of level $level is none of the library's");
 	is(check_key($session, $live, 'admin'), 't', 'the others are');
 }
 set_low('standard');
-like(error_of("UPDATE apikey_member SET role = 'owner'"), $unknown, 'no member becomes owner');
-unguarded("UPDATE apikey_member SET role = 'owner'", 'apikey_member', 'apikey_guard');
+like(error_of("UPDATE apikeys_private.apikey_member SET role = 'owner'"), $unknown, 'no member becomes owner');
+unguarded("UPDATE apikeys_private.apikey_member SET role = 'owner'", 'apikeys_private.apikey_member', 'apikey_guard');
 like(error_of("BEGIN; SELECT apikey_act_as('acme', 'ann'); SELECT apikey_create('x', 'standard')"),
 	$unknown, 'a member of a role that is not known creates nothing');
-unguarded("UPDATE apikey_member SET role = 'admin'", 'apikey_member', 'apikey_guard');
+unguarded("UPDATE apikeys_private.apikey_member SET role = 'admin'", 'apikeys_private.apikey_member', 'apikey_guard');
 answers_are('known levels and roles again', $right);
 
 ### SQL that is older than the library
 
 # A table, a column, a trigger, a type that are not there yet.
 my @older = (
-	[ 'without a table', 'ALTER EXTENSION apikeys DROP TABLE apikey_usage; ALTER TABLE apikey_usage RENAME TO was',
-		'ALTER TABLE was RENAME TO apikey_usage; ALTER EXTENSION apikeys ADD TABLE apikey_usage', '55000' ],
-	[ 'with a table of another name', 'ALTER TABLE apikey_capability RENAME TO apikey_ability',
-		'ALTER TABLE apikey_ability RENAME TO apikey_capability', '55000' ],
-	[ 'with a column of another name', 'ALTER TABLE apikey_member RENAME db_role TO login',
-		'ALTER TABLE apikey_member RENAME login TO db_role', '55000' ],
-	[ 'with a column of another type', "ALTER TABLE apikey_org ALTER name TYPE varchar",
-		'ALTER TABLE apikey_org ALTER name TYPE text', '55000' ],
+	[ 'without a table', 'ALTER EXTENSION apikeys DROP TABLE apikeys_private.apikey_usage; ALTER TABLE apikeys_private.apikey_usage RENAME TO was',
+		'ALTER TABLE apikeys_private.was RENAME TO apikey_usage; ALTER EXTENSION apikeys ADD TABLE apikeys_private.apikey_usage', '55000' ],
+	[ 'with a table of another name', 'ALTER TABLE apikeys_private.apikey_capability RENAME TO apikey_ability',
+		'ALTER TABLE apikeys_private.apikey_ability RENAME TO apikey_capability', '55000' ],
+	[ 'with a column of another name', 'ALTER TABLE apikeys_private.apikey_member RENAME db_role TO login',
+		'ALTER TABLE apikeys_private.apikey_member RENAME login TO db_role', '55000' ],
+	[ 'with a column of another type', "ALTER TABLE apikeys_private.apikey_org ALTER name TYPE varchar",
+		'ALTER TABLE apikeys_private.apikey_org ALTER name TYPE text', '55000' ],
 	[ 'with a type of another name', 'ALTER TYPE apikey_plan RENAME TO apikey_tariff',
 		'ALTER TYPE apikey_tariff RENAME TO apikey_plan', '55000' ],
 	# no telling of changes: then nothing is kept, and all is right
-	[ 'without a trigger', 'ALTER TABLE apikey_key DISABLE TRIGGER apikey_announce',
-		'ALTER TABLE apikey_key ENABLE ALWAYS TRIGGER apikey_announce', undef ],
-	[ 'without a type', 'ALTER TYPE apikey_change RENAME TO was', 'ALTER TYPE was RENAME TO apikey_change',
+	[ 'without a trigger', 'ALTER TABLE apikeys_private.apikey_key DISABLE TRIGGER apikey_announce',
+		'ALTER TABLE apikeys_private.apikey_key ENABLE ALWAYS TRIGGER apikey_announce', undef ],
+	[ 'without a type', 'ALTER TYPE apikeys_private.apikey_change RENAME TO was', 'ALTER TYPE apikeys_private.was RENAME TO apikey_change',
 		'55000' ],
 );
 
@@ -199,13 +199,16 @@ for my $case (@older)
 
 	# a script that updates touches the tables too, or a session that was there
 	# before goes on with what it has, which is as right
-	dba("$break; ALTER TABLE apikey_key SET (fillfactor = 90)");
+	dba("$break; ALTER TABLE apikeys_private.apikey_key SET (fillfactor = 90)");
 	answers_are("SQL $name", $expected);
-	dba("$repair; ALTER TABLE apikey_key RESET (fillfactor)");
+	dba("$repair; ALTER TABLE apikeys_private.apikey_key RESET (fillfactor)");
 	answers_are("SQL $name, updated", $right);
 }
 dba('ALTER EXTENSION apikeys DROP TABLE apikey_scope; DROP TABLE apikey_scope');
-is(complaints(), '', 'all is as delivered, or does not matter');
+like(complaints(), qr/^objects\|[^\n]*apikey_key\.scope was added[^\n]*type apikey_level was changed[^\n]*$/,
+	'the self-check tells what another version has changed');
+dba('SELECT apikeys_private.apikey_record_definitions()');
+is(complaints(), '', 'and nothing once that is recorded, as scripts do at their end');
 
 $session->quit;
 done_testing();

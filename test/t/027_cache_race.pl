@@ -68,7 +68,7 @@ BEGIN
 		SELECT p.value INTO value FROM plain p WHERE i = n;
 		CASE n % 7
 		WHEN 0 THEN
-			DELETE FROM apikey_key WHERE owner_id = 'm' || n;
+			DELETE FROM apikeys_private.apikey_key WHERE owner_id = 'm' || n;
 		WHEN 1 THEN
 			PERFORM apikey_act_as('acme', 'm' || n);
 			PERFORM apikey_delete(apikey_suffix(value));
@@ -76,7 +76,7 @@ BEGIN
 			PERFORM apikey_act_as('acme', 'm' || n);
 			PERFORM apikey_update(apikey_suffix(value), level => 'standard');
 		WHEN 3 THEN
-			UPDATE apikey_key SET expires_at = now() WHERE owner_id = 'm' || n;
+			UPDATE apikeys_private.apikey_key SET expires_at = now() WHERE owner_id = 'm' || n;
 		WHEN 4 THEN
 			PERFORM apikey_remove_member('acme', 'm' || n);
 		WHEN 5 THEN
@@ -84,12 +84,12 @@ BEGIN
 			PERFORM apikey_rotate(apikey_suffix(value));
 		WHEN 6 THEN
 			-- first in vain, and with the rows locked
-			PERFORM 1 FROM apikey_key WHERE owner_id = 'm' || n FOR UPDATE;
+			PERFORM 1 FROM apikeys_private.apikey_key WHERE owner_id = 'm' || n FOR UPDATE;
 			BEGIN
-				DELETE FROM apikey_key WHERE owner_id = 'm' || n;
+				DELETE FROM apikeys_private.apikey_key WHERE owner_id = 'm' || n;
 				RAISE division_by_zero;
 			EXCEPTION WHEN division_by_zero THEN
-				DELETE FROM apikey_key WHERE owner_id = 'm' || n;
+				DELETE FROM apikeys_private.apikey_key WHERE owner_id = 'm' || n;
 			END;
 		END CASE;
 		FOR again IN 1 .. 2 LOOP

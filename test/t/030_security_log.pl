@@ -31,16 +31,16 @@ my ($secret) = $value =~ m{\.(\w{43})/};
 my $dead = make_key($node);
 my ($dead_secret) = $dead =~ m{\.(\w{43})/};
 my $suffix = substr($dead, -7);
-$node->safe_psql('postgres', "DELETE FROM apikey_key WHERE suffix = '$suffix'");
+$node->safe_psql('postgres', "DELETE FROM apikeys_private.apikey_key WHERE suffix = '$suffix'");
 
 # What is in the log after some statements of an application, with parameters;
 # those that fail, too.
 my $script = $node->basedir . '/script.sql';
 append_to_file($script, "SELECT apikey_check_level(:v, 'admin');\nSELECT * FROM apikey_verify(:v);\nSELECT apikey_me(:v);\n");
 my $failing = $node->basedir . '/failing.sql';
-append_to_file($failing, "SELECT apikey_authenticate(:v);\n");
+append_to_file($failing, "BEGIN;\nSELECT apikey_authenticate(:v);\nCOMMIT;\n");
 my $other = $node->basedir . '/other.sql';
-append_to_file($other, "SELECT apikey_act_as(:v, :v), 1;\n");
+append_to_file($other, "BEGIN;\nSELECT apikey_act_as(:v, :v), 1;\nCOMMIT;\n");
 
 sub log_of
 {
@@ -131,10 +131,12 @@ is($node->safe_psql('postgres', 'SELECT apikey_current_org() IS NULL'), 't', 'no
 
 # ----- who asks for usage is asked anew -----
 
-# A call site in PL/pgSQL lives as long as the transaction.
+# A call site in PL/pgSQL lives as long as the transaction.  To name the function
+# it takes more than the application has.
+$node->safe_psql('postgres', 'GRANT USAGE ON SCHEMA apikeys_private TO app');
 is($node->safe_psql('postgres', <<EOS, extra_params => [ '-U', 'app', '-q' ]), "t\nt", 'who saw usage sees none when the principal is gone');
 CREATE FUNCTION pg_temp.uses() RETURNS bigint LANGUAGE plpgsql AS
-	\$\$ DECLARE n bigint; BEGIN n := apikey_uses('acme', apikey_suffix('$value')); RETURN n; END \$\$;
+	\$\$ DECLARE n bigint; BEGIN n := (apikeys_private.apikey_usage_of('acme', 'ann', apikey_suffix('$value'))).uses; RETURN n; END \$\$;
 BEGIN;
 SELECT apikey_act_as('acme', 'ann') \\g /dev/null
 SELECT pg_temp.uses() > 0;

@@ -61,6 +61,7 @@ CREATE SCHEMA IF NOT EXISTS $schema;
 CREATE EXTENSION IF NOT EXISTS pgcrypto SCHEMA public;
 CREATE EXTENSION apikeys SCHEMA $schema;
 CREATE ROLE app LOGIN;
+ALTER ROLE app SET apikeys.session_principal = on;
 SELECT $schema.apikey_grant_application('app');
 GRANT USAGE ON SCHEMA $schema TO app;
 EOS
@@ -137,12 +138,15 @@ sub check_key
 
 # Does the session know the key as alive from its cache?  It does if asking
 # scans no index.  On a fresh row it may take a while until hint bits say that it
-# is committed; on a standby they come with VACUUM (FREEZE) on the primary.
+# is committed; on a standby they come with VACUUM (FREEZE) on the primary.  The
+# session may be one that cannot name our tables.
 our $knows = <<'EOS';
 SELECT before = after AND alive FROM (SELECT
-	(SELECT sum(pg_stat_get_xact_numscans(indexrelid)) FROM pg_index WHERE indrelid = '%s'::regclass) AS before,
+	(SELECT sum(pg_stat_get_xact_numscans(i.indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) = ('apikeys_private', '%s')) AS before,
 	apikey_check_level('%s', 'standard') AS alive,
-	(SELECT sum(pg_stat_get_xact_numscans(indexrelid)) FROM pg_index WHERE indrelid = '%1$s'::regclass) AS after) AS asked
+	(SELECT sum(pg_stat_get_xact_numscans(i.indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) = ('apikeys_private', '%1$s')) AS after) AS asked
 EOS
 
 sub knows
@@ -211,7 +215,7 @@ RETURN 'BEGIN; '
 		END
 	|| '; COMMIT';
 
-VACUUM (FREEZE, ANALYZE) apikey_key;
+VACUUM (FREEZE, ANALYZE) apikeys_private.apikey_key;
 
 CREATE FUNCTION ask(query text, value text) RETURNS boolean
 LANGUAGE sql

@@ -7,16 +7,30 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(
-  @legacy create_roles new_database install_in fill verdicts privileges
+  @legacy page_block create_roles new_database install_in fill verdicts privileges
   check_moved
 );
 
 our @legacy = ("acme's legacy key, with quotes \\ and all", 'another legacy key 0123456789');
+
+# The one block of SQL or shell in the pages that has such a line: what is written
+# is run as it stands there, whichever page it is on.
+sub page_block
+{
+	my ($line) = @_;
+	my $top = "$FindBin::RealBin/../..";
+	my $pages = join '', map { slurp_file($_) } "$top/README.md", glob("$top/doc/*.md");
+	my @blocks = grep { /$line/m } $pages =~ /^```(?:sql|sh)\n(.*?)^```/gms;
+
+	die scalar(@blocks) . " blocks in the pages have $line" if @blocks != 1;
+	return $blocks[0];
+}
 
 # The application, a member with a database role, and another superuser.
 sub create_roles
@@ -70,9 +84,9 @@ FROM (SELECT apikey_save_org('acme', 'Acme', 'enterprise'),
 	OFFSET 0) AS orgs,
 	(VALUES ('acme', \$k\$$legacy[0]\$k\$), ('old', \$k\$$legacy[1]\$k\$)) AS keys (id, value);
 SELECT apikey_install_capabilities();
-UPDATE apikey_capability SET level = 'admin' WHERE capability = 'send_events';
-DELETE FROM apikey_capability WHERE capability = 'send_users';
-INSERT INTO apikey_capability VALUES ('own', 'architect', E'of the product\\n\\t\\\\.');
+UPDATE apikeys_private.apikey_capability SET level = 'admin' WHERE capability = 'send_events';
+DELETE FROM apikeys_private.apikey_capability WHERE capability = 'send_users';
+INSERT INTO apikeys_private.apikey_capability VALUES ('own', 'architect', E'of the product\\n\\t\\\\.');
 EOS
 	my $out = $node->safe_psql($db, <<EOS);
 SET search_path = $schema;
@@ -93,13 +107,13 @@ SELECT apikey_save_member('acme', 'guested', 'g\@acme.example', 'architect') \\g
 SELECT apikey_save_member('small', 'sid', 'sid\@small.example', 'admin') \\g /dev/null
 SELECT apikey_save_member('o''dd "\\"', E'\\u00fc ''\\\\', E'tab\\tand\\nnewline', 'admin') \\g /dev/null
 SELECT pg_temp.key(m.org_id, m.user_id, l.level)
-FROM apikey_member m, unnest(enum_range(NULL::apikey_level)) AS l (level)
+FROM apikeys_private.apikey_member m, unnest(enum_range(NULL::apikey_level)) AS l (level)
 WHERE CASE m.role WHEN 'admin' THEN 3 WHEN 'architect' THEN 2 WHEN 'standard' THEN 1 ELSE 0 END
 	>= array_position(enum_range(NULL::apikey_level), l.level)
 	AND (m.org_id IN ('acme', 'small') OR l.level <> 'architect');
 SELECT pg_temp.key('acme', 'ann', 'standard', E'\\u00e9 '' " \\\\ \\\\. \\\\N %_', '2100-01-02 03:04:05.678901+00');
 SELECT pg_temp.key('acme', 'ann', 'standard', 'expired');
-UPDATE apikey_key SET expires_at = now() WHERE name = 'expired';
+UPDATE apikeys_private.apikey_key SET expires_at = now() WHERE name = 'expired';
 COMMIT;
 SELECT apikey_save_member('acme', 'demoted', NULL, 'standard') \\g /dev/null
 SELECT apikey_save_member('acme', 'guested', NULL, 'guest') \\g /dev/null
@@ -144,7 +158,7 @@ EOS
 	foreach my $table ('org', 'member', 'key', 'legacy', 'capability')
 	{
 		$result .= "\n" . $node->safe_psql($db,
-			"SET timezone = 'UTC'; SELECT t FROM $schema.apikey_$table t ORDER BY t::text");
+			"SET timezone = 'UTC'; SELECT t FROM apikeys_private.apikey_$table t ORDER BY t::text");
 	}
 	return $result;
 }
@@ -163,6 +177,8 @@ SELECT c.relname, c.relrowsecurity, r.rolname,
 FROM pg_class c, pg_roles r
 WHERE c.relname LIKE 'apikey%' AND c.relkind IN ('r', 'v') AND r.rolname IN ('app', 'dora')
 ORDER BY 1, 3;
+SELECT r.rolname, has_schema_privilege(r.oid, 'apikeys_private', 'USAGE')
+FROM pg_roles r WHERE r.rolname IN ('app', 'dora') ORDER BY 1;
 EOS
 }
 
@@ -184,10 +200,10 @@ EOS
 	is( $node->safe_psql(
 			$db, <<EOS, extra_params => [ '-U', 'boss' ]), "t|t|t", "$name: new keys work, and numbers continue");
 SET search_path = $schema;
-SELECT key_id > (SELECT max(key_id) FROM apikey_key WHERE name <> 'after')
-	AND key_id > (SELECT max(key_id) FROM apikey_legacy),
-	key_id = (SELECT last_value FROM apikey_key_id_seq),
-	apikey_check_level('$value', 'architect') FROM apikey_key WHERE name = 'after';
+SELECT key_id > (SELECT max(key_id) FROM apikeys_private.apikey_key WHERE name <> 'after')
+	AND key_id > (SELECT max(key_id) FROM apikeys_private.apikey_legacy),
+	key_id = (SELECT last_value FROM apikeys_private.apikey_key_id_seq),
+	apikey_check_level('$value', 'architect') FROM apikeys_private.apikey_key WHERE name = 'after';
 EOS
 
 	# the rules are there again

@@ -96,7 +96,7 @@ sub written
 {
 	my ($node, $value, %params) = @_;
 
-	return sql($node, "SELECT u.uses FROM apikey_usage u JOIN apikey_key k USING (key_id)"
+	return sql($node, "SELECT u.uses FROM apikeys_private.apikey_usage u JOIN apikeys_private.apikey_key k USING (key_id)"
 		  . " WHERE k.suffix = apikey_suffix('$value')", %params);
 }
 
@@ -111,8 +111,8 @@ sub flush
 # A session that has asked for a flush and waits for it.
 sub start_flush
 {
-	my ($node) = @_;
-	my $flusher = $node->background_psql('postgres');
+	my ($node, %params) = @_;
+	my $flusher = $node->background_psql($params{db} // 'postgres');
 
 	$flusher->query_until(qr/asks/, "\\echo asks\nSELECT apikey_usage_flush();\n");
 	return $flusher;

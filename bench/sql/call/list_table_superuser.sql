@@ -1,3 +1,3 @@
--- The same by a superuser, whom row-level security does not concern.
+-- What a page costs at least: from the table, which only a superuser can name.
 -- user: postgres
-SELECT org_id, owner_id, name, level, suffix, created_at, expires_at FROM apikey_key WHERE org_id = 'large' ORDER BY :order LIMIT 50;
+SELECT org_id, owner_id, name, level, suffix, created_at, expires_at FROM apikeys_private.apikey_key WHERE org_id = 'large' ORDER BY :order LIMIT 50;
