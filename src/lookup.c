@@ -323,6 +323,19 @@ apikey_find_grant(ApikeyShape shape, const uint8 *digest, ApikeyGrant *grant,
 	return found;
 }
 
+/* Take the key that a probe found, if any, and end the probe. */
+static bool
+take_key(ApikeyShape shape, bool found, Probe *probe, ApikeyKey *key)
+{
+	if (found)
+	{
+		apikey_read_key(shape, probe->slot, key);
+		apikey_keep_key(key);
+	}
+	end_probe(probe);
+	return found;
+}
+
 /* All of a key, always from the table. */
 bool
 apikey_find_key(ApikeyShape shape, const uint8 *digest, ApikeyKey *key)
@@ -330,13 +343,7 @@ apikey_find_key(ApikeyShape shape, const uint8 *digest, ApikeyKey *key)
 	Probe		probe;
 	bool		found = begin_key_probe(shape, digest, &probe);
 
-	if (found)
-	{
-		apikey_read_key(shape, probe.slot, key);
-		apikey_keep_key(key);
-	}
-	end_probe(&probe);
-	return found;
+	return take_key(shape, found, &probe, key);
 }
 
 /* The same for a key that was found before. */
@@ -349,13 +356,7 @@ apikey_find_key_by_id(ApikeyShape shape, int64 key_id, ApikeyKey *key)
 									INDEX_KEY_ID : INDEX_LEGACY_ID,
 									&arg, &probe);
 
-	if (found)
-	{
-		apikey_read_key(shape, probe.slot, key);
-		apikey_keep_key(key);
-	}
-	end_probe(&probe);
-	return found;
+	return take_key(shape, found, &probe, key);
 }
 
 static bool
@@ -467,13 +468,7 @@ apikey_find_legacy_key(Datum org_id, ApikeyKey *key)
 	Probe		probe;
 	bool		found = begin_probe(INDEX_LEGACY_ORG, &org_id, &probe);
 
-	if (found)
-	{
-		apikey_read_key(SHAPE_LEGACY, probe.slot, key);
-		apikey_keep_key(key);
-	}
-	end_probe(&probe);
-	return found;
+	return take_key(SHAPE_LEGACY, found, &probe, key);
 }
 
 /*
