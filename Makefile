@@ -21,6 +21,8 @@ SQL_PARTS = \
 	keys \
 	application \
 	owner \
+	history \
+	leaks \
 	grants \
 	selfcheck \
 	end
@@ -36,8 +38,16 @@ OBJS = \
 	src/check.o \
 	src/db_role.o \
 	src/digest.o \
+	src/find.o \
+	src/find_funcs.o \
 	src/grants.o \
 	src/guard.o \
+	src/history.o \
+	src/history_change.o \
+	src/history_read.o \
+	src/history_seal.o \
+	src/history_verify.o \
+	src/history_worker.o \
 	src/identity.o \
 	src/label.o \
 	src/lookup.o \
@@ -45,8 +55,11 @@ OBJS = \
 	src/members.o \
 	src/page.o \
 	src/principal.o \
+	src/redact.o \
 	src/revoke.o \
 	src/rights.o \
+	src/row.o \
+	src/scanner.o \
 	src/statement.o \
 	src/trigger.o \
 	src/usage.o \
@@ -58,7 +71,8 @@ OBJS = \
 	src/usage_worker.o \
 	src/value.o \
 	src/value_funcs.o \
-	src/verify.o
+	src/verify.o \
+	src/worker.o
 
 # The names of the two kinds must not collide: they share expected/.
 REGRESS = \
@@ -66,6 +80,7 @@ REGRESS = \
 	value \
 	create \
 	verify \
+	verify_altered \
 	list \
 	page \
 	casts \
@@ -74,19 +89,27 @@ REGRESS = \
 	legacy \
 	members \
 	principal \
+	principal_rights \
+	principal_setting \
 	privileges \
+	find \
 	errors \
 	messages \
 	limits \
 	usage \
+	history \
+	history_seal \
+	history_covert \
 	selfcheck \
 	selfcheck_grants \
 	selfcheck_objects \
 	selfcheck_settings \
+	triggers \
 	security_names \
 	security_seeing \
 	security_covert \
 	security_being \
+	security_db_role \
 	security_sealing \
 	security_rights \
 	security_values \
@@ -94,6 +117,8 @@ REGRESS = \
 	security_borrow
 
 ISOLATION = \
+	history_feed \
+	race_announce \
 	race_create \
 	race_delete \
 	race_expire \
@@ -101,6 +126,7 @@ ISOLATION = \
 	race_plan \
 	race_prepare \
 	race_remove \
+	race_replica \
 	race_rotate \
 	race_save \
 	race_truncate \
@@ -134,6 +160,6 @@ include $(PGXS)
 # PGXS does not follow includes: any header changes every object.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h)
 
-sql/apikeys--$(EXTVERSION).sql: $(SQL_PARTS:%=$(srcdir)/sql/parts/%.sql)
+sql/apikeys--$(EXTVERSION).sql: $(srcdir)/sql/columns.awk $(srcdir)/src/tables.h $(SQL_PARTS:%=$(srcdir)/sql/parts/%.sql)
 	mkdir -p sql
-	cat $^ >$@
+	awk -f $^ >$@

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 
 from picture import draw
 from results import NAMES, Results, Targets
@@ -16,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SQL = os.path.join(HERE, 'sql')
 
 SECTIONS = ('server', 'client', 'refusals', 'pgbench', 'growth', 'memory', 'wal',
-            'list', 'usage', 'update', 'create')
+            'list', 'usage', 'update', 'create', 'history')
 MILLION = 1000000
 
 
@@ -412,7 +413,7 @@ def wal(bench):
 
 
 ORDERS = {'date': 'created_at DESC', 'suffix': 'suffix', 'name': 'name'}
-LISTS = ('list_view', 'list_view_superuser', 'list_table_superuser')
+LISTS = ('list_page', 'list_view', 'list_view_superuser', 'list_table_superuser')
 
 
 def list_file(bench, contender, order):
@@ -426,7 +427,7 @@ def list_file(bench, contender, order):
 def lists(bench):
     keys = bench.args.keys
     count = bench.server.sql(bench.main, "SELECT count(*) FROM apikeys_private.apikey_key WHERE org_id = 'large'")
-    references = {'list_view': 'list_view_superuser'}
+    references = {'list_view': 'list_view_superuser', 'list_page': 'list_table_superuser'}
 
     def case(order):
         return 'first 50 of {:,}, by {}'.format(int(count), order)
@@ -527,10 +528,70 @@ def creation(bench):
                           'insert_many' if contender == 'create_many' else None)
 
 
+def private_memory(pid):
+    with open('/proc/%s/status' % pid) as file:
+        return int(re.search(r'RssAnon:\s*(\d+) kB', file.read()).group(1)) / 1024
+
+
+def seal(session):
+    """Seconds, and the most MB that the backend took meanwhile."""
+    pid = session.value('SELECT pg_backend_pid()')
+    before = most = private_memory(pid)
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        sealing = executor.submit(session.value, 'SELECT apikey_seal_history() IS NOT NULL')
+        while not sealing.done():
+            time.sleep(0.02)
+            most = max(most, private_memory(pid))
+        sealing.result()
+    return time.monotonic() - start, most - before
+
+
+def history(bench):
+    keys = bench.args.keys
+    events = 100000 if bench.args.quick else MILLION
+    name = database(keys)
+    rounds = range(bench.args.rounds)
+    bench.server.set('autovacuum', 'on')
+    bench.server.sql(name, 'GRANT SET ON PARAMETER apikeys.history TO bench_app')
+    bench.server.sql('postgres', 'CHECKPOINT')
+    bench.compare('history', 1, [('creation, one per transaction, synchronous_commit = off', contender,
+                                  'fresh', keys) for contender in ('create_unrecorded', 'create')],
+                  {'create': 'create_unrecorded', 'create_unrecorded': 'create_unrecorded'},
+                  options=' -c synchronous_commit=off')
+    bench.server.script(name, SQL + '/events.sql', '-v', 'events=%d' % events)
+    case = 'of {:,} events'.format(events)
+
+    def add(contender, unit, values):
+        bench.results.add('history', case, contender, unit, values)
+
+    session = Psql(bench.server, name)
+    seconds, memory = seal(session)
+    add('seal', 'seconds', [seconds])
+    add('seal_memory', 'MB', [memory])
+    session.close()
+    feed = 'SELECT count(*), max(position) FROM apikey_feed(NULL, 10000)'
+    newest = 'SELECT * FROM apikeys_history ORDER BY at DESC LIMIT 50'
+    session = Psql(bench.server, name, 'bench_app')
+    session.rows("SELECT apikey_act_as('history', 'admin', true)")
+    for contender, query in (('feed', feed), ('newest', newest)):
+        session.rows(query)
+        times = []
+        for _ in rounds:
+            start = time.monotonic()
+            session.rows(query)
+            times.append(time.monotonic() - start)
+        if contender == 'feed':
+            add(contender, 'events per second', [10000 / value for value in times])
+        else:
+            add(contender, 'ms', [1000 * value for value in times])
+    session.close()
+
+
 RUN = {
     'server': in_server, 'client': over_connections, 'refusals': refusals,
     'pgbench': with_pgbench, 'growth': growth, 'memory': memory, 'wal': wal,
-    'list': lists, 'usage': usage, 'update': updates, 'create': creation,
+    'list': lists, 'usage': usage, 'update': updates, 'create': creation, 'history': history,
 }
 
 
@@ -603,6 +664,16 @@ def targets_of(results, args):
     case = 'one per transaction, synchronous_commit = off, 1 client'
     targets.at_least('creation against a plain INSERT: ' + case, 0.7, results.ratios(
         ('creation', case, 'create'), ('creation', case, 'insert')))
+
+    case = 'creation, one per transaction, synchronous_commit = off'
+    targets.at_least('history: ' + case, 0.8, results.ratios(
+        ('history', case, 'create'), ('history', case, 'create_unrecorded')))
+    cases = [row for row in results.rows if row['contender'] in ('feed', 'newest', 'seal', 'seal_memory')]
+    for row in cases:
+        asked = {'events per second': 100000, 'ms': 1, 'seconds': 10, 'MB': 64}[row['unit']]
+        line = targets.at_least if row['contender'] == 'feed' else targets.at_most
+        line('history: %s, %s, %s' % (NAMES[row['contender']], row['case'], row['unit']), asked,
+             row['values'], '1,000,000' in row['case'])
 
     for kind in ('one', 'hot'):
         case = presented(kind, keys)

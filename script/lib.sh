@@ -200,6 +200,12 @@ build_and_install()
 	as_user "${make[@]}" install
 }
 
+# Prints a list of the Makefile, on one line.
+makefile_list()
+{
+	as_user make -s -C "$work/src" PG_CONFIG="$pg_config" --eval "print: ; @echo \$($1)" print
+}
+
 # ----- the throwaway server -----
 
 start_server()

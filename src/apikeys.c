@@ -11,12 +11,14 @@
 #include "utils/guc.h"
 
 #include "apikeys.h"
+#include "history.h"
 #include "usage.h"
 
 APIKEY_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(apikey_library_version);
 
+bool		apikey_history = true;
 char	   *apikey_prefix = NULL;
 bool		apikey_revoke_remote_apply = true;
 bool		apikey_seal_principal = true;
@@ -36,6 +38,12 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 void
 _PG_init(void)
 {
+	DefineCustomBoolVariable("apikeys.history",
+							 "Records what happens to keys, members and organizations.",
+							 "In apikey_event, in the transaction of the change.",
+							 &apikey_history, true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomStringVariable("apikeys.prefix",
 							   "Prefix of the values of new keys.",
 							   "It names the deployment or region. Values with other prefixes keep working.",
@@ -60,6 +68,19 @@ _PG_init(void)
 							 &apikey_session_principal, false,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("apikeys.seal_interval",
+							"Time between two seals of history.",
+							"Only if the library is preloaded.",
+							&history_seal_interval, 60, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("apikeys.expiry_warning",
+							"How long before a key expires history tells so.",
+							"Only if the library is preloaded; 0 never.",
+							&history_expiry_warning, 7 * SECS_PER_DAY,
+							0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
 	/* what takes a restart can be defined while the server starts only */
 	DefineCustomIntVariable("apikeys.usage_max_keys",
 							"Keys whose usage can be counted between two flushes.",
@@ -74,6 +95,7 @@ _PG_init(void)
 							&usage_flush_interval, 10, 1, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
+	apikey_redact_init();
 	apikey_principal_init();
 	MarkGUCPrefixReserved("apikeys");
 	apikey_catalog_init();
@@ -86,6 +108,8 @@ _PG_init(void)
 		usage_shmem_init();
 		usage_register_launcher();
 	}
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+		history_register_launcher();
 }
 
 /*

@@ -4,17 +4,20 @@
  *
  * The direction of calls: each of these calls those below it, never back.
  *
- *	verify.c, manage.c, members.c, page.c, usage_funcs.c	(functions)
+ *	verify.c, manage.c, members.c, page.c, find_funcs.c		(functions)
+ *	usage_funcs.c						(functions, too)
  *	guard.c, carry.c					(triggers; and db_role.c for guard.c)
+ *	history.c and the other files of history (see history.h)
  *	principal.c, revoke.c				(who acts; who must not be in the way)
  *	identity.c, rights.c, check.c		(what a key, a role, an argument is)
  *	lookup.c, statement.c				(rows read, rows changed)
  *	change.c, cache.c					(what is kept of keys, and until when)
- *	trigger.c, catalog.c				(what a trigger has, where tables are)
+ *	trigger.c, row.c, catalog.c			(what a trigger has, what a function
+ *										returns, where tables are)
  *
- * Beside them stand value_funcs.c, value.c and digest.c (the format of values),
- * usage.c and the other files of usage (see usage_internal.h), and label.c and
- * grants.c, which need little of the others.
+ * Beside them stand value_funcs.c, value.c, find.c and digest.c (the format of
+ * values), usage.c and the other files of usage (see usage_internal.h), and
+ * label.c, grants.c, redact.c and scanner.c, which need little of the others.
  */
 #ifndef APIKEYS_H
 #define APIKEYS_H
@@ -22,6 +25,7 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "utils/inet.h"
 #include "utils/relcache.h"
 
 #include "compat.h"
@@ -62,9 +66,11 @@ typedef enum ApikeyTable
 	TABLE_KEY,
 	TABLE_LEGACY,
 	TABLE_CAPABILITY,
-	TABLE_USAGE
+	TABLE_USAGE,				/* from here on verification reads none */
+	TABLE_EVENT,
+	TABLE_SEAL
 } ApikeyTable;
-#define NUM_TABLES (TABLE_USAGE + 1)
+#define NUM_TABLES (TABLE_SEAL + 1)
 
 typedef enum ApikeyIndex
 {
@@ -81,9 +87,12 @@ typedef enum ApikeyIndex
 	INDEX_LEGACY_ID,			/* key_id */
 	INDEX_LEGACY_ORG,			/* org_id */
 	INDEX_CAPABILITY,			/* capability */
-	INDEX_USAGE					/* key_id */
+	INDEX_USAGE,				/* key_id */
+	INDEX_EVENT,				/* xid, event_id */
+	INDEX_EVENT_SUFFIX,			/* suffix, org_id */
+	INDEX_SEAL					/* seal_id */
 } ApikeyIndex;
-#define NUM_INDEXES (INDEX_USAGE + 1)
+#define NUM_INDEXES (INDEX_SEAL + 1)
 
 /* What this backend knows of the extension's objects; see catalog.c. */
 typedef struct ApikeyCatalog
@@ -131,6 +140,14 @@ typedef struct ApikeyMember
 	ApikeyRole	role;
 	Oid			db_role;		/* InvalidOid if none */
 } ApikeyMember;
+
+/* A row under construction: see row.c. */
+typedef struct ApikeyRow
+{
+	TupleDesc	desc;
+	Datum	   *values;
+	bool	   *nulls;
+} ApikeyRow;
 
 /* What has been written of a key's usage; zeroes for never. */
 typedef struct ApikeyUse
@@ -189,9 +206,12 @@ typedef enum ApikeyStatement
 	STATEMENT_FIND_MEMBER_AND_KEYS,
 	STATEMENT_FIND_KEYS_OF,
 	STATEMENT_FIND_KEY,
-	STATEMENT_FIND_LEGACY
+	STATEMENT_FIND_LEGACY,
+	STATEMENT_DELETE_EVENTS,
+	STATEMENT_PRUNE_SEAL,
+	STATEMENT_FIND_EXPIRING
 } ApikeyStatement;
-#define NUM_STATEMENTS (STATEMENT_FIND_LEGACY + 1)
+#define NUM_STATEMENTS (STATEMENT_FIND_EXPIRING + 1)
 
 /* The caller's identity while the owner's is borrowed. */
 typedef struct ApikeyBorrow
@@ -204,16 +224,18 @@ typedef struct ApikeyBorrow
 /* What takes something away, and what may be in its way: see revoke.c. */
 typedef struct ApikeyRevocation
 {
-	uint64		(*run) (void *arg);
+	uint64		(*run) (void *arg); /* NULL if a statement is enough */
 	void	   *arg;
+	ApikeyStatement statement;
 	ApikeyStatement find;		/* the rows that it may have to wait for */
-	Datum	   *find_args;
+	Datum	   *args;			/* of both statements */
 	bool		updates;		/* rows stay, with the key that they have */
 	const ApikeyActor *actor;	/* NULL for the application */
 	bool		own;			/* is it about keys of the actor? */
 } ApikeyRevocation;
 
 /* in apikeys.c */
+extern bool apikey_history;
 extern char *apikey_prefix;
 extern bool apikey_revoke_remote_apply;
 extern bool apikey_seal_principal;
@@ -242,11 +264,11 @@ extern Oid	apikey_schema_of_extension(const char *name);
 extern void apikey_lookup_init(void);
 extern void apikey_read_key(ApikeyShape shape, TupleTableSlot *slot,
 							ApikeyKey *key);
-extern void apikey_keep_key(ApikeyKey *key);
+extern text *apikey_copy_text(const text *value);
 extern bool apikey_find_grant(ApikeyShape shape, const uint8 *digest,
 							  ApikeyGrant *grant, bool *from_cache);
 extern bool apikey_find_key(ApikeyShape shape, const uint8 *digest,
-							ApikeyKey *key);
+							ApikeyKey *key, ApikeyRow *shown);
 extern bool apikey_find_key_by_id(ApikeyShape shape, int64 key_id,
 								  ApikeyKey *key);
 extern bool apikey_find_member(Datum org_id, Datum user_id,
@@ -258,9 +280,8 @@ extern bool apikey_find_key_of_org(Datum org_id, Datum suffix, int64 *key_id);
 extern bool apikey_find_key_of_member(Datum org_id, Datum user_id,
 									  Datum suffix, int64 *key_id);
 extern bool apikey_find_legacy_key(Datum org_id, ApikeyKey *key);
-extern bool apikey_find_use(int64 key_id, ApikeyUse *use);
 extern ApikeyUses *apikey_begin_uses(void);
-extern TimestampTz apikey_written_use(ApikeyUses *uses, int64 key_id);
+extern bool apikey_written_use(ApikeyUses *uses, int64 key_id, ApikeyUse *use);
 extern void apikey_end_uses(ApikeyUses *uses);
 
 /* in change.c */
@@ -271,6 +292,8 @@ extern void apikey_accept_changes(void);
 pg_noreturn extern void apikey_null_argument(const char *name);
 extern void apikey_require_argument(FunctionCallInfo fcinfo, int n);
 extern void apikey_require_arguments(FunctionCallInfo fcinfo);
+extern Datum *apikey_copy_arguments(FunctionCallInfo fcinfo, int room,
+									char **nulls);
 extern void apikey_check_id(Datum id);
 extern void apikey_check_name(Datum name);
 extern void apikey_check_expiry(TimestampTz expires_at);
@@ -281,26 +304,28 @@ extern bool apikey_text_equal(const text *a, const text *b);
 /* in db_role.c */
 extern bool apikey_can_be_application(Oid role);
 
+/* in find_funcs.c */
+extern bool apikey_is_mangled(Datum value);
+
 /* in identity.c */
 extern const char *apikey_status_name(ApikeyStatus status);
 extern ApikeyStatus apikey_status_of(const ApikeyGrant *grant);
 extern ApikeyStatus apikey_find_active(ApikeyShape shape, const uint8 *digest,
-									   ApikeyKey *key);
+									   ApikeyKey *key, ApikeyRow *shown);
 extern ApikeyStatus apikey_find_active_by_id(ApikeyShape shape, int64 key_id,
 											 ApikeyKey *key);
 extern ApikeyLevel apikey_required_level(Datum capability);
-extern TupleDesc apikey_result_desc(FunctionCallInfo fcinfo);
-extern void apikey_set_text(Datum *values, bool *nulls, int i,
-							const text *value);
-extern void apikey_set_expiry(Datum *values, bool *nulls, int i,
-							  const ApikeyGrant *grant);
 extern Datum apikey_identity_datum(FunctionCallInfo fcinfo,
 								   const ApikeyKey *key);
 
 /* in principal.c */
 extern void apikey_principal_init(void);
 extern bool apikey_actor(ApikeyActor *actor);
+extern bool apikey_actor_of_session(ApikeyActor *actor);
 extern uint64 apikey_principal_changes(void);
+
+/* in redact.c */
+extern void apikey_redact_init(void);
 
 /* in revoke.c */
 extern uint64 apikey_revoke(const ApikeyRevocation *revocation);
@@ -310,6 +335,16 @@ extern ApikeyLevel apikey_level_of_role(ApikeyRole role);
 extern const char *apikey_levels_hint(ApikeyRole role);
 extern bool apikey_manages_keys(const ApikeyActor *actor);
 extern bool apikey_manages_all(const ApikeyActor *actor);
+
+/* in row.c */
+extern TupleDesc apikey_result_desc(FunctionCallInfo fcinfo);
+extern void apikey_begin_row(ApikeyRow *row, TupleDesc desc);
+extern void apikey_set(ApikeyRow *row, const char *name, Datum value);
+extern void apikey_set_text(ApikeyRow *row, const char *name,
+							const text *value);
+extern void apikey_show_key(ApikeyRow *row, TupleTableSlot *key);
+extern void apikey_show_legacy_key(ApikeyRow *row, const ApikeyKey *key);
+extern Datum apikey_row_datum(const ApikeyRow *row);
 
 /* in statement.c */
 extern void apikey_hold_extension(void);
@@ -322,6 +357,7 @@ extern uint64 apikey_run(ApikeyStatement which, Datum *args,
 extern Datum apikey_result(int column);
 
 /* in usage.c */
+extern const inet_struct *apikey_client_addr(void);
 extern void apikey_count_use(const ApikeyGrant *grant, bool from_cache);
 extern void apikey_count_refusal(ApikeyStatus status);
 

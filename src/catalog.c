@@ -5,9 +5,9 @@
  * The OIDs of our tables, indexes and enum labels are looked up once and kept
  * until a relcache invalidation arrives for one of the tables; what is not as
  * the install script made it is an error at that moment, so that the probes
- * need not check anything again.  The table of usage is looked at on its own,
- * when it is asked for: whoever locks or vacuums it must not be felt by those
- * who verify keys.
+ * need not check anything again.  The tables of usage and of history are looked
+ * at on their own, when they are asked for: whoever locks or vacuums them must
+ * not be felt by those who verify keys.
  *
  * What apikey_catalog() returns stays in its place but may be loaded anew by
  * whatever accepts invalidations: ask again after anything that can wait.
@@ -19,6 +19,7 @@
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -26,6 +27,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_opfamily.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -51,6 +53,8 @@ static const ColumnSpec capability_columns[] = {
 	CAPABILITY_COLUMNS(COLUMN_SPEC)
 };
 static const ColumnSpec usage_columns[] = {USAGE_COLUMNS(COLUMN_SPEC)};
+static const ColumnSpec event_columns[] = {EVENT_COLUMNS(COLUMN_SPEC)};
+static const ColumnSpec seal_columns[] = {SEAL_COLUMNS(COLUMN_SPEC)};
 
 #define TABLE_SPEC(name) \
 	{"apikey_" #name, lengthof(name##_columns), name##_columns}
@@ -62,6 +66,8 @@ const TableSpec apikey_tables[NUM_TABLES] = {
 	[TABLE_LEGACY] = TABLE_SPEC(legacy),
 	[TABLE_CAPABILITY] = TABLE_SPEC(capability),
 	[TABLE_USAGE] = TABLE_SPEC(usage),
+	[TABLE_EVENT] = TABLE_SPEC(event),
+	[TABLE_SEAL] = TABLE_SPEC(seal),
 };
 
 const IndexSpec apikey_indexes[NUM_INDEXES] = {
@@ -86,6 +92,11 @@ const IndexSpec apikey_indexes[NUM_INDEXES] = {
 	[INDEX_CAPABILITY] = {TABLE_CAPABILITY, BTREE_AM_OID, 1,
 	{Anum_capability_capability}},
 	[INDEX_USAGE] = {TABLE_USAGE, BTREE_AM_OID, 1, {Anum_usage_key_id}},
+	[INDEX_EVENT] = {TABLE_EVENT, BTREE_AM_OID, 2,
+	{Anum_event_xid, Anum_event_event_id}},
+	[INDEX_EVENT_SUFFIX] = {TABLE_EVENT, BTREE_AM_OID, 2,
+	{Anum_event_suffix, Anum_event_org_id}, true},
+	[INDEX_SEAL] = {TABLE_SEAL, BTREE_AM_OID, 1, {Anum_seal_seal_id}},
 };
 
 /* In the order of ApikeyLevel and ApikeyRole. */
@@ -101,6 +112,7 @@ typedef enum CatalogState
 
 static ApikeyCatalog catalog;
 static CatalogState catalog_state = CATALOG_INVALID;
+static Oid	announcer = InvalidOid; /* the function of change.c's triggers */
 
 /* Does an invalidation of this relation say that keys may have changed? */
 bool
@@ -108,8 +120,8 @@ apikey_stands_for_keys(Oid relid)
 {
 	if (!OidIsValid(relid) || relid == catalog.change)
 		return true;
-	for (int i = 0; i < NUM_TABLES; i++)
-		if (i != TABLE_USAGE && relid == catalog.tables[i])
+	for (int i = 0; i < TABLE_USAGE; i++)
+		if (relid == catalog.tables[i])
 			return true;
 	return false;
 }
@@ -128,8 +140,9 @@ relcache_callback(Datum arg pg_attribute_unused(), Oid relid)
 	}
 	if (relid != catalog.change && apikey_stands_for_keys(relid))
 		catalog_state = CATALOG_INVALID;
-	if (relid == catalog.tables[TABLE_USAGE])
-		catalog.indexes[INDEX_USAGE] = InvalidOid;
+	for (int i = INDEX_USAGE; i < NUM_INDEXES; i++)
+		if (relid == catalog.tables[apikey_indexes[i].table])
+			catalog.indexes[i] = InvalidOid;
 }
 
 void
@@ -187,6 +200,17 @@ apikey_collation_of(const ColumnSpec *column)
 }
 
 /*
+ * Does an operator family sort or hash as operators say?  PostgreSQL's own do,
+ * for the types that we have; but for text there is one more, for LIKE.
+ */
+static bool
+is_usual(Oid family)
+{
+	return family < FirstUnpinnedObjectId &&
+		family != TEXT_PATTERN_BTREE_FAM_OID;
+}
+
+/*
  * Can this index answer with every row, and has it just these keys, ascending?
  */
 static bool
@@ -206,6 +230,7 @@ index_serves(Relation rel, const IndexSpec *index)
 
 		if (form->indkey.values[k] != index->keys[k] ||
 			rel->rd_indoption[k] != 0 ||
+			!is_usual(rel->rd_opfamily[k]) ||
 			rel->rd_indcollation[k] != apikey_collation_of(column))
 			return false;
 	}
@@ -237,7 +262,7 @@ find_index(Relation rel, const IndexSpec *index)
  * Do changes of this table's rows fire our trigger in every session?
  */
 static bool
-changes_are_announced(Relation rel, Oid function)
+changes_are_announced(Relation rel)
 {
 	TriggerDesc *triggers = rel->trigdesc;
 	bool		update = false;
@@ -248,7 +273,7 @@ changes_are_announced(Relation rel, Oid function)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
 
-		if (trigger->tgfoid != function || trigger->tgqual != NULL ||
+		if (trigger->tgfoid != announcer || trigger->tgqual != NULL ||
 			trigger->tgnattr != 0 || trigger->tgdeferrable ||
 			!TRIGGER_FOR_AFTER(trigger->tgtype) ||
 			trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
@@ -299,7 +324,7 @@ is_usable(ApikeyIndex which, bool fresh)
 
 /* Check a table, and find its indexes. */
 static void
-load_table(ApikeyTable which, Oid announcer)
+load_table(ApikeyTable which)
 {
 	const TableSpec *table = &apikey_tables[which];
 	Relation	rel = open_table(which);
@@ -316,7 +341,7 @@ load_table(ApikeyTable which, Oid announcer)
 	if (which == TABLE_KEY)
 		catalog.owner = rel->rd_rel->relowner;
 	if (which == TABLE_KEY || which == TABLE_LEGACY)
-		catalog.changes_are_announced &= changes_are_announced(rel, announcer);
+		catalog.changes_are_announced &= changes_are_announced(rel);
 	table_close(rel, AccessShareLock);
 }
 
@@ -383,7 +408,6 @@ static void
 load_catalog(void)
 {
 	Oid			extension = get_extension_oid("apikeys", false);
-	Oid			announcer;
 
 	catalog.namespace = apikey_schema_of_extension("apikeys");
 	catalog.private_namespace = get_namespace_oid(APIKEYS_PRIVATE, true);
@@ -402,9 +426,8 @@ load_catalog(void)
 	load_enums();
 	for (int i = 0; i < NUM_TABLES; i++)
 		find_table(i, extension);
-	for (int i = 0; i < NUM_TABLES; i++)
-		if (i != TABLE_USAGE)
-			load_table(i, announcer);
+	for (int i = 0; i < TABLE_USAGE; i++)
+		load_table(i);
 }
 
 /*
@@ -445,7 +468,8 @@ apikey_catalog(void)
 /*
  * Open a table and its index.  Locking a table accepts invalidations: if one of
  * them was for us, what we know must be learnt again, and may be an error.  If
- * anything may have changed, that is learnt once more at the most.
+ * anything may have changed, that is learnt once more at the most; and the
+ * table again when it is locked, since it may have been altered in between.
  */
 void
 apikey_open(ApikeyIndex which, Relation *table, Relation *index)
@@ -460,11 +484,12 @@ apikey_open(ApikeyIndex which, Relation *table, Relation *index)
 			load_fresh_catalog();
 			fresh = true;
 		}
-		if (unlikely(!OidIsValid(catalog.indexes[which])))
-			load_table(of, InvalidOid);
 		*table = open_table(of);
 		if (unlikely(*table == NULL))
 			continue;
+		if (unlikely(catalog_state == CATALOG_DOUBTFUL ||
+					 !OidIsValid(catalog.indexes[which])))
+			load_table(of);
 		if (likely(is_usable(which, fresh)))
 		{
 			*index = index_open(catalog.indexes[which], AccessShareLock);
@@ -476,24 +501,26 @@ apikey_open(ApikeyIndex which, Relation *table, Relation *index)
 	}
 }
 
+/* The number of a label among those of its type, whose first is none. */
+static int
+number_of_label(const Oid *labels, int count, Oid label, const char *type)
+{
+	for (int i = 1; i < count; i++)
+		if (labels[i] == label)
+			return i;
+	apikey_not_as_installed("type", type);
+}
+
 ApikeyLevel
 apikey_level_of_oid(Oid oid)
 {
-	const ApikeyCatalog *cat = apikey_catalog();
-
-	for (int i = LEVEL_STANDARD; i <= LEVEL_ADMIN; i++)
-		if (cat->levels[i] == oid)
-			return i;
-	apikey_not_as_installed("type", "apikey_level");
+	return number_of_label(apikey_catalog()->levels, lengthof(catalog.levels),
+						   oid, "apikey_level");
 }
 
 ApikeyRole
 apikey_role_of_oid(Oid oid)
 {
-	const ApikeyCatalog *cat = apikey_catalog();
-
-	for (int i = ROLE_GUEST; i <= ROLE_ADMIN; i++)
-		if (cat->roles[i] == oid)
-			return i;
-	apikey_not_as_installed("type", "apikey_role");
+	return number_of_label(apikey_catalog()->roles, lengthof(catalog.roles),
+						   oid, "apikey_role");
 }

@@ -179,6 +179,25 @@ apikey_require_arguments(FunctionCallInfo fcinfo)
 		apikey_require_argument(fcinfo, i);
 }
 
+/*
+ * All arguments as they came, behind room for others, and which are NULL, as
+ * SPI has it.
+ */
+Datum *
+apikey_copy_arguments(FunctionCallInfo fcinfo, int room, char **nulls)
+{
+	Datum	   *args = palloc((room + PG_NARGS()) * sizeof(Datum));
+
+	*nulls = palloc(room + PG_NARGS());
+	memset(*nulls, ' ', room);
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		args[room + i] = PG_GETARG_DATUM(i);
+		(*nulls)[room + i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	return args;
+}
+
 bool
 apikey_text_equal(const text *a, const text *b)
 {

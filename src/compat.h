@@ -44,8 +44,11 @@
 	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
-/* A process tells that it is a client's since 18, before that it is not. */
-#if PG_VERSION_NUM >= 180000
+/* A process tells what it is since 19, that it is a client's in 18, and before
+ * that, that it is not. */
+#if PG_VERSION_NUM >= 190000
+#define APIKEY_IS_SESSION(proc) ((proc)->backendType == B_BACKEND)
+#elif PG_VERSION_NUM >= 180000
 #define APIKEY_IS_SESSION(proc) ((proc)->isRegularBackend)
 #else
 #define APIKEY_IS_SESSION(proc) (!(proc)->isBackgroundWorker)
@@ -66,6 +69,31 @@
 #else
 #define apikey_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* Making index entries takes other arguments since 16, and others since 19. */
+#if PG_VERSION_NUM >= 190000
+#define apikey_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples((info), (estate), 0, (slot), NIL, NULL)
+#elif PG_VERSION_NUM >= 160000
+#define apikey_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, \
+						  false)
+#else
+#define apikey_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
+#endif
+
+/* The planner is told for which EXPLAIN it plans since 19. */
+#if PG_VERSION_NUM >= 190000
+#define APIKEY_PLANNER_PARAMS \
+	Query *query, const char *text, int options, ParamListInfo params, \
+	struct ExplainState *explain
+#define APIKEY_PLANNER_ARGS query, text, options, params, explain
+#else
+#define APIKEY_PLANNER_PARAMS \
+	Query *query, const char *text, int options, ParamListInfo params
+#define APIKEY_PLANNER_ARGS query, text, options, params
 #endif
 
 /* A module tells its name and version since 18. */

@@ -221,7 +221,7 @@ require_level(Datum org_id, Datum user_id, Oid level, bool lowering)
 
 /*
  * Those who are subject to row-level security change what a member may, and
- * nothing else.
+ * nothing else, nor a column that somebody added.
  */
 static void
 check_changed_columns(TriggerData *trigger)
@@ -231,15 +231,20 @@ check_changed_columns(TriggerData *trigger)
 
 	if (!apikey_is_subject_to_rls(trigger))
 		return;
-	/* what is generated follows what it is generated from */
-	for (int i = 0; i < table->natts; i++)
-		if (!(table->columns[i].flags & MEMBER_CHANGES) &&
-			TupleDescAttr(desc, i)->attgenerated == '\0' &&
-			apikey_changes(trigger, i + 1))
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		/* what is generated follows what it is generated from */
+		if (attr->attisdropped || attr->attgenerated != '\0' ||
+			(i < table->natts && (table->columns[i].flags & MEMBER_CHANGES)))
+			continue;
+		if (apikey_changes(trigger, i + 1))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("column \"%s\" of a key cannot be changed",
-							table->columns[i].name)));
+							NameStr(attr->attname))));
+	}
 }
 
 /*

@@ -38,14 +38,16 @@ apikey_status_of(const ApikeyGrant *grant)
 }
 
 /*
- * Find the key of this digest; it is filled in if active or expired.
+ * Find the key of this digest; it is filled in if active or expired, and so is
+ * what is shown of it, if that is wanted.
  */
 ApikeyStatus
-apikey_find_active(ApikeyShape shape, const uint8 *digest, ApikeyKey *key)
+apikey_find_active(ApikeyShape shape, const uint8 *digest, ApikeyKey *key,
+				   ApikeyRow *shown)
 {
 	if (shape == SHAPE_MALFORMED)
 		return STATUS_MALFORMED;
-	if (!apikey_find_key(shape, digest, key))
+	if (!apikey_find_key(shape, digest, key, shown))
 		return STATUS_UNKNOWN;
 	return apikey_status_of(&key->grant);
 }
@@ -68,39 +70,6 @@ apikey_required_level(Datum capability)
 	if (!apikey_find_capability(capability, &required))
 		apikey_no_such("capability");
 	return required;
-}
-
-/* The row type of the function called, looked up once for each call site. */
-TupleDesc
-apikey_result_desc(FunctionCallInfo fcinfo)
-{
-	TupleDesc	desc = fcinfo->flinfo->fn_extra;
-	MemoryContext old;
-
-	if (desc != NULL)
-		return desc;
-	old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	desc = BlessTupleDesc(desc);
-	MemoryContextSwitchTo(old);
-	fcinfo->flinfo->fn_extra = desc;
-	return desc;
-}
-
-void
-apikey_set_text(Datum *values, bool *nulls, int i, const text *value)
-{
-	values[i] = PointerGetDatum(value);
-	nulls[i] = value == NULL;
-}
-
-/* Never is NULL, because many drivers cannot read infinity. */
-void
-apikey_set_expiry(Datum *values, bool *nulls, int i, const ApikeyGrant *grant)
-{
-	values[i] = TimestampTzGetDatum(grant->expires_at);
-	nulls[i] = TIMESTAMP_IS_NOEND(grant->expires_at);
 }
 
 static bool
@@ -146,15 +115,19 @@ Datum
 apikey_identity_datum(FunctionCallInfo fcinfo, const ApikeyKey *key)
 {
 	TupleDesc	desc = identity_desc(fcinfo);
-	Datum		values[IDENTITY_COLUMNS];
-	bool		nulls[IDENTITY_COLUMNS] = {false};
+	Datum		values[IDENTITY_COLUMNS] = {
+		PointerGetDatum(key->org_id), PointerGetDatum(key->owner_id),
+		ObjectIdGetDatum(apikey_catalog()->levels[key->grant.level]),
+		PointerGetDatum(key->name), PointerGetDatum(key->suffix),
+		BoolGetDatum(key->grant.legacy),
+		TimestampTzGetDatum(key->grant.expires_at)
+	};
 
-	apikey_set_text(values, nulls, 0, key->org_id);
-	apikey_set_text(values, nulls, 1, key->owner_id);
-	values[2] = ObjectIdGetDatum(apikey_catalog()->levels[key->grant.level]);
-	apikey_set_text(values, nulls, 3, key->name);
-	apikey_set_text(values, nulls, 4, key->suffix);
-	values[5] = BoolGetDatum(key->grant.legacy);
-	apikey_set_expiry(values, nulls, 6, &key->grant);
+	/* never is NULL, because many drivers cannot read infinity */
+	bool		nulls[IDENTITY_COLUMNS] = {
+		false, key->owner_id == NULL, false, key->name == NULL,
+		key->suffix == NULL, false, TIMESTAMP_IS_NOEND(key->grant.expires_at)
+	};
+
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

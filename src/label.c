@@ -8,58 +8,63 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_enum.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "apikeys.h"
 
-PG_FUNCTION_INFO_V1(apikey_to_plan);
-PG_FUNCTION_INFO_V1(apikey_to_role);
-PG_FUNCTION_INFO_V1(apikey_to_level);
-
-static int
-by_order(const ListCell *a, const ListCell *b)
-{
-	const		FormData_pg_enum *left = lfirst(a);
-	const		FormData_pg_enum *right = lfirst(b);
-
-	return (left->enumsortorder > right->enumsortorder) -
-		(left->enumsortorder < right->enumsortorder);
-}
+PG_FUNCTION_INFO_V1(apikey_to_label);
 
 /* The labels of a type in their order, as a message shows them. */
 static char *
 list_labels(Oid type)
 {
-	CatCList   *rows = SearchSysCacheList1(ENUMTYPOIDNAME,
-										   ObjectIdGetDatum(type));
-	List	   *labels = NIL;
-	ListCell   *cell;
+	Relation	rel = table_open(EnumRelationId, AccessShareLock);
+	Relation	index = index_open(EnumTypIdSortOrderIndexId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	label;
 	StringInfoData list;
 
-	for (int i = 0; i < rows->n_members; i++)
-		labels = lappend(labels, GETSTRUCT(&rows->members[i]->tuple));
-	list_sort(labels, by_order);
 	initStringInfo(&list);
-	foreach(cell, labels)
-	{
-		const		FormData_pg_enum *label = lfirst(cell);
-
+	ScanKeyInit(&key, Anum_pg_enum_enumtypid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(type));
+	scan = systable_beginscan_ordered(rel, index, NULL, 1, &key);
+	while ((label = systable_getnext_ordered(scan,
+											 ForwardScanDirection)) != NULL)
 		appendStringInfo(&list, "%s\"%s\"", list.len > 0 ? ", " : "",
-						 NameStr(label->enumlabel));
-	}
-	ReleaseCatCacheList(rows);
+						 NameStr(((Form_pg_enum) GETSTRUCT(label))->enumlabel));
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
 	return list.data;
 }
 
-/* The text is not repeated: it might be a key in the wrong place. */
-static Datum
-to_label(FunctionCallInfo fcinfo, const char *what)
+/* A type's name without "apikey_", for a message. */
+static const char *
+name_of_type(Oid type)
+{
+	const char *name = format_type_extended(type, -1, 0);
+	const char *prefix = strrchr(name, '_');
+
+	return prefix != NULL ? prefix + 1 : name;
+}
+
+/*
+ * apikey_to_plan(label text) returns apikey_plan, and the like
+ *
+ * The text is not repeated: it might be a key in the wrong place.
+ */
+Datum
+apikey_to_label(PG_FUNCTION_ARGS)
 {
 	Datum		arg = PG_GETARG_DATUM(0);
 	Oid			type = get_func_rettype(fcinfo->flinfo->fn_oid);
@@ -75,34 +80,7 @@ to_label(FunctionCallInfo fcinfo, const char *what)
 	if (!OidIsValid(label))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no such %s", what),
+				 errmsg("there is no such %s", name_of_type(type)),
 				 errhint("There are: %s.", list_labels(type))));
 	PG_RETURN_OID(label);
-}
-
-/*
- * apikey_to_plan(label text) returns apikey_plan
- */
-Datum
-apikey_to_plan(PG_FUNCTION_ARGS)
-{
-	return to_label(fcinfo, "plan");
-}
-
-/*
- * apikey_to_role(label text) returns apikey_role
- */
-Datum
-apikey_to_role(PG_FUNCTION_ARGS)
-{
-	return to_label(fcinfo, "role");
-}
-
-/*
- * apikey_to_level(label text) returns apikey_level
- */
-Datum
-apikey_to_level(PG_FUNCTION_ARGS)
-{
-	return to_label(fcinfo, "level");
 }

@@ -61,9 +61,10 @@ apikey_lookup_init(void)
 	for (int i = 0; i < NUM_INDEXES; i++)
 	{
 		const IndexSpec *index = &apikey_indexes[i];
-		StrategyNumber equal = index->am == HASH_AM_OID ?
-		HTEqualStrategyNumber : BTEqualStrategyNumber;
+		StrategyNumber equal = BTEqualStrategyNumber;
 
+		if (index->am == HASH_AM_OID)
+			equal = HTEqualStrategyNumber;
 		for (int k = 0; k < index->nkeys; k++)
 		{
 			const ColumnSpec *column = apikey_column_of(index, k);
@@ -277,21 +278,11 @@ apikey_read_key(ApikeyShape shape, TupleTableSlot *slot, ApikeyKey *key)
 	key->created_at = time_column(slot, Anum_key_created_at);
 }
 
-static text *
-copy_text(const text *value)
+text *
+apikey_copy_text(const text *value)
 {
 	return value == NULL ? NULL :
 		cstring_to_text_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
-}
-
-/* Make its texts outlive the row. */
-void
-apikey_keep_key(ApikeyKey *key)
-{
-	key->org_id = copy_text(key->org_id);
-	key->owner_id = copy_text(key->owner_id);
-	key->name = copy_text(key->name);
-	key->suffix = copy_text(key->suffix);
 }
 
 /*
@@ -323,14 +314,25 @@ apikey_find_grant(ApikeyShape shape, const uint8 *digest, ApikeyGrant *grant,
 	return found;
 }
 
-/* Take the key that a probe found, if any, and end the probe. */
+/*
+ * Take the key that a probe found, if any, and what is shown of it, if that is
+ * wanted; and end the probe.
+ */
 static bool
-take_key(ApikeyShape shape, bool found, Probe *probe, ApikeyKey *key)
+take_key(ApikeyShape shape, bool found, Probe *probe, ApikeyKey *key,
+		 ApikeyRow *shown)
 {
 	if (found)
 	{
 		apikey_read_key(shape, probe->slot, key);
-		apikey_keep_key(key);
+		key->org_id = apikey_copy_text(key->org_id);
+		key->owner_id = apikey_copy_text(key->owner_id);
+		key->name = apikey_copy_text(key->name);
+		key->suffix = apikey_copy_text(key->suffix);
+		if (shown != NULL && shape == SHAPE_LEGACY)
+			apikey_show_legacy_key(shown, key);
+		else if (shown != NULL)
+			apikey_show_key(shown, probe->slot);
 	}
 	end_probe(probe);
 	return found;
@@ -338,12 +340,13 @@ take_key(ApikeyShape shape, bool found, Probe *probe, ApikeyKey *key)
 
 /* All of a key, always from the table. */
 bool
-apikey_find_key(ApikeyShape shape, const uint8 *digest, ApikeyKey *key)
+apikey_find_key(ApikeyShape shape, const uint8 *digest, ApikeyKey *key,
+				ApikeyRow *shown)
 {
 	Probe		probe;
 	bool		found = begin_key_probe(shape, digest, &probe);
 
-	return take_key(shape, found, &probe, key);
+	return take_key(shape, found, &probe, key, shown);
 }
 
 /* The same for a key that was found before. */
@@ -356,7 +359,7 @@ apikey_find_key_by_id(ApikeyShape shape, int64 key_id, ApikeyKey *key)
 									INDEX_KEY_ID : INDEX_LEGACY_ID,
 									&arg, &probe);
 
-	return take_key(shape, found, &probe, key);
+	return take_key(shape, found, &probe, key, NULL);
 }
 
 static bool
@@ -468,7 +471,7 @@ apikey_find_legacy_key(Datum org_id, ApikeyKey *key)
 	Probe		probe;
 	bool		found = begin_probe(INDEX_LEGACY_ORG, &org_id, &probe);
 
-	return take_key(SHAPE_LEGACY, found, &probe, key);
+	return take_key(SHAPE_LEGACY, found, &probe, key, NULL);
 }
 
 /*
@@ -489,15 +492,18 @@ apikey_begin_uses(void)
 	return uses;
 }
 
-/* 0 for never. */
-TimestampTz
-apikey_written_use(ApikeyUses *uses, int64 key_id)
+/* False for never. */
+bool
+apikey_written_use(ApikeyUses *uses, int64 key_id, ApikeyUse *use)
 {
 	Datum		arg = Int64GetDatum(key_id);
+	TupleTableSlot *slot = uses->probe.slot;
 
 	if (!position_probe(INDEX_USAGE, &arg, &uses->probe))
-		return 0;
-	return time_column(uses->probe.slot, Anum_usage_last_used_at);
+		return false;
+	use->last_used_at = time_column(slot, Anum_usage_last_used_at);
+	use->uses = DatumGetInt64(column(slot, Anum_usage_uses));
+	return true;
 }
 
 void
@@ -505,21 +511,4 @@ apikey_end_uses(ApikeyUses *uses)
 {
 	end_probe(&uses->probe);
 	pfree(uses);
-}
-
-/* What has been written of a key's usage. */
-bool
-apikey_find_use(int64 key_id, ApikeyUse *use)
-{
-	Datum		arg = Int64GetDatum(key_id);
-	Probe		probe;
-	bool		found = begin_probe(INDEX_USAGE, &arg, &probe);
-
-	if (found)
-	{
-		use->last_used_at = time_column(probe.slot, Anum_usage_last_used_at);
-		use->uses = DatumGetInt64(column(probe.slot, Anum_usage_uses));
-	}
-	end_probe(&probe);
-	return found;
 }

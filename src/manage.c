@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "apikeys.h"
+#include "history.h"
 
 PG_FUNCTION_INFO_V1(apikey_create);
 PG_FUNCTION_INFO_V1(apikey_update);
@@ -120,7 +121,7 @@ insert_key(const ApikeyActor *actor, Datum name, Datum level, Datum expires_at)
 {
 	char		value[APIKEY_NATIVE_MAX];
 	bytea	   *digest = palloc(VARHDRSZ + APIKEY_DIGEST_LEN);
-	Datum		args[6] = {
+	Datum		args[] = {
 		PointerGetDatum(actor->org_id), PointerGetDatum(actor->user_id),
 		name, level, PointerGetDatum(digest), expires_at
 	};
@@ -175,8 +176,8 @@ Datum
 apikey_update(PG_FUNCTION_ARGS)
 {
 	ApikeyActor actor;
-	Datum		args[6];
-	char		nulls[6];
+	Datum	   *args;
+	char	   *nulls;
 
 	require_member(&actor, false);
 	apikey_require_argument(fcinfo, 0);
@@ -185,15 +186,11 @@ apikey_update(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		apikey_check_expiry(PG_GETARG_TIMESTAMPTZ(3));
 
+	/* whose key it is, then what to change */
+	args = apikey_copy_arguments(fcinfo, 2, &nulls);
 	args[0] = key_id_of(&actor, PG_GETARG_DATUM(0), false);
 	args[1] = PointerGetDatum(actor.org_id);
 	args[2] = PointerGetDatum(actor.user_id);
-	memset(nulls, ' ', sizeof(nulls));
-	for (int i = 1; i < 4; i++)
-	{
-		args[i + 2] = PG_GETARG_DATUM(i);
-		nulls[i + 2] = PG_ARGISNULL(i) ? 'n' : ' ';
-	}
 	if (!PG_ARGISNULL(2))
 	{
 		if (apikey_run(STATEMENT_LOCK_ROLE_AND_PLAN, args + 1, NULL) == 0)
@@ -218,6 +215,8 @@ apikey_rotate(PG_FUNCTION_ARGS)
 	Datum		name;
 	Datum		level;
 	Datum		expires_at;
+	ApikeyNote	note = {.kind = EVENT_KEY_ROTATE};
+	text	   *value;
 
 	require_member(&actor, false);
 	apikey_require_arguments(fcinfo);
@@ -243,23 +242,13 @@ apikey_rotate(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the key has expired")));
-	apikey_run(STATEMENT_EXPIRE_KEY, args, NULL);
-	PG_RETURN_TEXT_P(insert_key(&actor, name, level, expires_at));
-}
-
-/* A statement that deletes keys, and its arguments. */
-typedef struct Deletion
-{
-	ApikeyStatement statement;
-	Datum	   *args;
-} Deletion;
-
-static uint64
-run_deletion(void *arg)
-{
-	Deletion   *deletion = arg;
-
-	return apikey_run(deletion->statement, deletion->args, NULL);
+	value = insert_key(&actor, name, level, expires_at);
+	note.new_suffix = cstring_to_text_with_len(VARDATA(value) +
+											   VARSIZE(value) - VARHDRSZ -
+											   APIKEY_SUFFIX_LEN,
+											   APIKEY_SUFFIX_LEN);
+	apikey_run_noted(STATEMENT_EXPIRE_KEY, args, &note);
+	PG_RETURN_TEXT_P(value);
 }
 
 /* Delete keys, one's own or not; returns how many. */
@@ -267,12 +256,10 @@ static uint64
 delete_keys(const ApikeyActor *actor, bool own, ApikeyStatement statement,
 			Datum *args, ApikeyStatement find)
 {
-	Deletion	deletion = {statement, args};
 	ApikeyRevocation revocation = {
-		.run = run_deletion,
-		.arg = &deletion,
+		.statement = statement,
 		.find = find,
-		.find_args = args,
+		.args = args,
 		.actor = actor,
 		.own = own
 	};

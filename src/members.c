@@ -16,20 +16,6 @@ PG_FUNCTION_INFO_V1(apikey_save_member);
 PG_FUNCTION_INFO_V1(apikey_remove_member);
 PG_FUNCTION_INFO_V1(apikey_import_legacy);
 
-#define MAX_ARGUMENTS 5
-
-/* All arguments as they came. */
-static void
-copy_arguments(FunctionCallInfo fcinfo, Datum *args, char *nulls)
-{
-	Assert(PG_NARGS() <= MAX_ARGUMENTS);
-	for (int i = 0; i < PG_NARGS(); i++)
-	{
-		args[i] = PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
-	}
-}
-
 /* An argument that must be given, and be an identifier. */
 static Datum
 id_argument(FunctionCallInfo fcinfo, int n)
@@ -40,19 +26,32 @@ id_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * What the application does to an organization or member: it waits for nobody
- * who would hold that up (see revoke.c).
+ * What the application does to an organization or member waits for nobody who
+ * would hold that up (see revoke.c): saving, by a function of its arguments,
+ * and removing, by a statement.
  */
-static uint64
-run_revocation(uint64 (*run) (void *arg), void *arg, ApikeyStatement find,
-			   Datum *find_args, bool updates)
+static void
+save(uint64 (*run) (void *arg), FunctionCallInfo fcinfo, ApikeyStatement find,
+	 Datum *args)
 {
 	ApikeyRevocation revocation = {
 		.run = run,
-		.arg = arg,
+		.arg = fcinfo,
 		.find = find,
-		.find_args = find_args,
-		.updates = updates
+		.args = args,
+		.updates = true
+	};
+
+	apikey_revoke(&revocation);
+}
+
+static uint64
+remove_row(ApikeyStatement statement, ApikeyStatement find, Datum *args)
+{
+	ApikeyRevocation revocation = {
+		.statement = statement,
+		.find = find,
+		.args = args
 	};
 
 	return apikey_revoke(&revocation);
@@ -66,10 +65,9 @@ static uint64
 save_org(void *arg)
 {
 	FunctionCallInfo fcinfo = arg;
-	Datum		args[MAX_ARGUMENTS];
-	char		nulls[MAX_ARGUMENTS];
+	char	   *nulls;
+	Datum	   *args = apikey_copy_arguments(fcinfo, 0, &nulls);
 
-	copy_arguments(fcinfo, args, nulls);
 	if (apikey_run(STATEMENT_LOCK_ORG_TO_SAVE, args, NULL) == 0)
 		apikey_require_argument(fcinfo, 1);
 	return apikey_run(STATEMENT_SAVE_ORG, args, nulls);
@@ -83,14 +81,8 @@ apikey_save_org(PG_FUNCTION_ARGS)
 {
 	Datum		org_id = id_argument(fcinfo, 0);
 
-	run_revocation(save_org, fcinfo, STATEMENT_FIND_ORG, &org_id, true);
+	save(save_org, fcinfo, STATEMENT_FIND_ORG, &org_id);
 	PG_RETURN_VOID();
-}
-
-static uint64
-remove_org(void *args)
-{
-	return apikey_run(STATEMENT_DELETE_ORG, args, NULL);
 }
 
 /*
@@ -103,8 +95,8 @@ apikey_remove_org(PG_FUNCTION_ARGS)
 
 	apikey_require_arguments(fcinfo);
 	org_id = PG_GETARG_DATUM(0);
-	if (run_revocation(remove_org, &org_id, STATEMENT_FIND_ORG_AND_ALL,
-					   &org_id, false) == 0)
+	if (remove_row(STATEMENT_DELETE_ORG, STATEMENT_FIND_ORG_AND_ALL,
+				   &org_id) == 0)
 		apikey_no_such("organization");
 	PG_RETURN_VOID();
 }
@@ -119,11 +111,10 @@ static uint64
 save_member(void *arg)
 {
 	FunctionCallInfo fcinfo = arg;
-	Datum		args[MAX_ARGUMENTS];
-	char		nulls[MAX_ARGUMENTS];
+	char	   *nulls;
+	Datum	   *args = apikey_copy_arguments(fcinfo, 0, &nulls);
 	bool		org_exists;
 
-	copy_arguments(fcinfo, args, nulls);
 	org_exists = apikey_run(STATEMENT_LOCK_ORG, args, NULL) > 0;
 	if (apikey_run(STATEMENT_LOCK_MEMBER_TO_SAVE, args, NULL) == 0)
 		apikey_require_argument(fcinfo, 2);
@@ -149,14 +140,8 @@ apikey_save_member(PG_FUNCTION_ARGS)
 
 	args[0] = id_argument(fcinfo, 0);
 	args[1] = id_argument(fcinfo, 1);
-	run_revocation(save_member, fcinfo, STATEMENT_FIND_MEMBER, args, true);
+	save(save_member, fcinfo, STATEMENT_FIND_MEMBER, args);
 	PG_RETURN_VOID();
-}
-
-static uint64
-remove_member(void *args)
-{
-	return apikey_run(STATEMENT_DELETE_MEMBER, args, NULL);
 }
 
 /*
@@ -170,8 +155,8 @@ apikey_remove_member(PG_FUNCTION_ARGS)
 	apikey_require_arguments(fcinfo);
 	args[0] = PG_GETARG_DATUM(0);
 	args[1] = PG_GETARG_DATUM(1);
-	if (run_revocation(remove_member, args,
-					   STATEMENT_FIND_MEMBER_AND_KEYS, args, false) == 0)
+	if (remove_row(STATEMENT_DELETE_MEMBER, STATEMENT_FIND_MEMBER_AND_KEYS,
+				   args) == 0)
 		apikey_no_such("member");
 	PG_RETURN_VOID();
 }

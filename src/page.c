@@ -3,15 +3,17 @@
  *		A page of the keys that the principal may see, in a wanted order.
  *
  * Where an index has the order, as many rows are read as the page has, however
- * long the list: the scan starts behind the cursor.  Elsewhere all rows of the
- * organization, or of the member, are read, and the best are kept.  A member's
- * page reads the member's own rows only, as the view apikeys_mine does.
+ * long the list: the scan starts behind the cursor.  Elsewhere, and for a
+ * search, all rows of the organization, or of the member, are read by owner,
+ * and the best are kept in a heap, whose first is the last of the page.  A
+ * member's page reads the member's own rows only, as view apikeys_mine does.
  *
  * An organization's legacy key has no name, suffix and owner: by these it is
  * the last, and the first if the order is descending.  Rows that are equal by
  * what they are sorted by are told apart by their suffix.  Members' keys are
  * read with the statement's snapshot; the legacy key, owners and usage with the
- * latest.  All is allocated in the memory of the call.
+ * latest.  All is allocated in the memory of the call; of a row that is read
+ * and not kept, nothing stays.
  */
 #include "postgres.h"
 
@@ -25,11 +27,11 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "funcapi.h"
+#include "lib/binaryheap.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/formatting.h"
-#include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -43,19 +45,19 @@ PG_FUNCTION_INFO_V1(apikey_page);
 
 #define MAX_SIZE 1000			/* rows of a page */
 #define CURSOR_MAX 1024			/* bytes; a name has 400 at most */
-#define PAGE_COLUMNS 12
 
 /* What a list can be sorted by; NO_INDEX where none has the order. */
 #define NO_INDEX NUM_INDEXES
 
-typedef struct PageSort
+/* What an argument can be; a tab has a name only. */
+typedef struct PageChoice
 {
 	const char *name;
 	ApikeyIndex index;			/* of an organization's keys */
 	AttrNumber	attnum;			/* 0 for what is no column */
-} PageSort;
+} PageChoice;
 
-static const PageSort sorts[] = {
+static const PageChoice sorts[] = {
 	{"created_at", INDEX_KEY_CREATED, Anum_key_created_at},
 	{"name", INDEX_KEY_NAME, Anum_key_name},
 	{"suffix", INDEX_KEY_SUFFIX, Anum_key_suffix},
@@ -64,13 +66,16 @@ static const PageSort sorts[] = {
 	{"last_used_at", NO_INDEX, 0},
 };
 
-static const char *const tabs[] = {"all", "mine", "legacy"};
 typedef enum PageTab
 {
 	TAB_ALL,
 	TAB_MINE,
 	TAB_LEGACY
 } PageTab;
+
+static const PageChoice tabs[] = {
+	{.name = "all"}, {.name = "mine"}, {.name = "legacy"}
+};
 
 /* A place in the order. */
 typedef struct PagePlace
@@ -83,15 +88,8 @@ typedef struct PagePlace
 typedef struct PageRow
 {
 	PagePlace	place;
-	ApikeyKey	key;
+	HeapTuple	tuple;			/* NULL for the legacy key */
 } PageRow;
-
-/* An owner whose email address has been looked up. */
-typedef struct PageOwner
-{
-	char		owner_id[APIKEY_ID_MAX + 1];
-	const char *email;			/* in lower case; NULL if there is none */
-} PageOwner;
 
 /* A page in the making. */
 typedef struct ListPage
@@ -99,39 +97,37 @@ typedef struct ListPage
 	const ApikeyActor *actor;
 	PageTab		tab;
 	bool		own;			/* the member's keys, not the organization's */
-	const PageSort *sort;
+	const PageChoice *sort;
 	ScanDirection direction;
 	bool		has_cursor;
 	PagePlace	cursor;			/* rows come after it */
-	const char *part;			/* wanted in name, owner or email, in lower
-								 * case; NULL for any */
+	const char *part;			/* wanted in name, owner or email, folded;
+								 * NULL for any */
 	char		suffix[APIKEY_SUFFIX_LEN + 1];	/* or wanted as suffix */
 	bool		is_value;		/* a whole value was given: suffix only */
-	HTAB	   *emails;			/* of owners, in lower case, for the search */
+	bool		is_empty;		/* nothing can be found */
+	text	   *owner_id;		/* whose email address was looked up last */
+	char	   *email;			/* folded; NULL if there is none */
 	ApikeyUses *uses;			/* when keys were last used, for the order */
+	Relation	table;			/* of members' keys, if they were read */
+	TupleTableSlot *slot;
+	ApikeyKey	legacy;
 	int			size;
-	int			nrows;
-	PageRow    *rows;
+	binaryheap *rows;
 } ListPage;
 
 /* ----- The order ----- */
 
 static const ColumnSpec *
-column_of(const PageSort *sort)
+column_of(const PageChoice *sort)
 {
 	return &apikey_tables[TABLE_KEY].columns[sort->attnum - 1];
 }
 
 static bool
-is_by_time(const PageSort *sort)
+is_by_time(const PageChoice *sort)
 {
 	return sort->attnum == 0 || column_of(sort)->type == TIMESTAMPTZOID;
-}
-
-static Oid
-collation_of(const PageSort *sort)
-{
-	return apikey_collation_of(column_of(sort));
 }
 
 static int
@@ -152,27 +148,28 @@ compare(const ListPage *page, const PagePlace *a, const PagePlace *b)
 	if (is_by_time(page->sort))
 		result = (a->time > b->time) - (a->time < b->time);
 	else
-		result = compare_text(a->text, b->text, collation_of(page->sort));
+		result = compare_text(a->text, b->text,
+							  apikey_collation_of(column_of(page->sort)));
 	if (result == 0)
 		result = strcmp(a->suffix, b->suffix);
 	return ScanDirectionIsForward(page->direction) ? result : -result;
 }
 
-/* Keep a row among the best; the last of them goes if there are enough. */
-static void
-keep_row(ListPage *page, const PageRow *row)
+static int
+compare_rows(Datum a, Datum b, void *page)
 {
-	int			i = page->nrows < page->size ? page->nrows++ : page->size - 1;
-
-	while (i > 0 && compare(page, &row->place, &page->rows[i - 1].place) < 0)
-	{
-		page->rows[i] = page->rows[i - 1];
-		i--;
-	}
-	page->rows[i] = *row;
+	return compare(page, &((PageRow *) DatumGetPointer(a))->place,
+				   &((PageRow *) DatumGetPointer(b))->place);
 }
 
-/* ----- The cursor: sort, suffix and value, separated by commas ----- */
+/* ----- The cursor: its page, suffix and value, between commas ----- */
+
+static char *
+cursor_prefix(const ListPage *page)
+{
+	return psprintf("%s,%s,%s,", tabs[page->tab].name, page->sort->name,
+					ScanDirectionIsForward(page->direction) ? "asc" : "desc");
+}
 
 static text *
 cursor_of(const ListPage *page, const PagePlace *place)
@@ -180,7 +177,7 @@ cursor_of(const ListPage *page, const PagePlace *place)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "%s,%s,", page->sort->name, place->suffix);
+	appendStringInfo(&text, "%s%s,", cursor_prefix(page), place->suffix);
 	if (is_by_time(page->sort))
 		appendStringInfo(&text, INT64_FORMAT, place->time);
 	else if (place->text != NULL)
@@ -190,24 +187,24 @@ cursor_of(const ListPage *page, const PagePlace *place)
 }
 
 static bool
-parse_cursor(ListPage *page, char *cursor)
+parse_cursor(ListPage *page, const char *cursor)
 {
-	char	   *suffix = strchr(cursor, ',');
-	char	   *value = suffix ? strchr(suffix + 1, ',') : NULL;
+	const char *prefix = cursor_prefix(page);
+	const char *suffix = cursor + strlen(prefix);
+	const char *value;
 	PagePlace  *place = &page->cursor;
 	char	   *end;
 	size_t		len;
 
-	if (value == NULL)
+	if (strncmp(cursor, prefix, strlen(prefix)) != 0)
 		return false;
-	*suffix++ = '\0';
-	*value++ = '\0';
-	len = strlen(suffix);
-	if (strcmp(cursor, page->sort->name) != 0 ||
-		(len != 0 && len != APIKEY_SUFFIX_LEN) ||
-		(len != 0 && !apikey_is_alphanumeric(suffix, len)))
+	len = strcspn(suffix, ",");
+	if (suffix[len] == '\0' ||
+		(len != 0 && (len != APIKEY_SUFFIX_LEN ||
+					  !apikey_is_alphanumeric(suffix, len))))
 		return false;
-	memcpy(place->suffix, suffix, len + 1);
+	memcpy(place->suffix, suffix, len);
+	value = suffix + len + 1;
 	if (!is_by_time(page->sort))
 	{
 		place->text = len == 0 ? NULL : cstring_to_text(value);
@@ -220,60 +217,63 @@ parse_cursor(ListPage *page, char *cursor)
 
 /* ----- The search ----- */
 
+/*
+ * A text as texts are compared in a search, in lower case: ASCII's letters as
+ * everywhere, so that most texts need nothing else, and then the others as the
+ * database's locale has it.
+ */
 static char *
-lower_text(const text *value)
+fold(const text *value)
 {
-	return str_tolower(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value),
-					   DEFAULT_COLLATION_OID);
+	char	   *folded = text_to_cstring(value);
+	bool		is_ascii = true;
+	char	   *lower;
+
+	for (char *c = folded; *c != '\0'; c++)
+	{
+		is_ascii &= !IS_HIGHBIT_SET(*c);
+		*c = pg_ascii_tolower(*c);
+	}
+	if (is_ascii)
+		return folded;
+	lower = str_tolower(folded, strlen(folded), DEFAULT_COLLATION_OID);
+	pfree(folded);
+	return lower;
 }
 
-/* Is the part, in lower case, anywhere in the text? */
 static bool
 contains(const text *value, const char *part)
 {
-	const char *data = VARDATA_ANY(value);
-	size_t		len = VARSIZE_ANY_EXHDR(value);
-	char		ascii[256];
+	char	   *folded = fold(value);
+	bool		result = strstr(folded, part) != NULL;
 
-	if (len >= sizeof(ascii))
-		return strstr(lower_text(value), part) != NULL;
-	for (size_t i = 0; i < len; i++)
-	{
-		if (IS_HIGHBIT_SET(data[i]))
-			return strstr(lower_text(value), part) != NULL;
-		ascii[i] = pg_ascii_tolower(data[i]);
-	}
-	ascii[len] = '\0';
-	return strstr(ascii, part) != NULL;
+	pfree(folded);
+	return result;
 }
 
-/* An owner's email address in lower case; each owner is looked up once. */
+/* An owner's email address, folded; the keys of an owner come together. */
 static const char *
 email_of(ListPage *page, const text *owner_id)
 {
-	PageOwner  *entry;
-	char		name[sizeof(entry->owner_id)];
-	bool		found;
 	ApikeyMember member;
 
-	text_to_cstring_buffer(owner_id, name, sizeof(name));
-	if (page->emails == NULL)
+	if (page->owner_id != NULL && apikey_text_equal(page->owner_id, owner_id))
+		return page->email;
+	if (page->email != NULL)
+		pfree(page->email);
+	if (page->owner_id != NULL)
+		pfree(page->owner_id);
+	page->owner_id = apikey_copy_text(owner_id);
+	page->email = NULL;
+	if (apikey_find_member(PointerGetDatum(page->actor->org_id),
+						   PointerGetDatum(owner_id), &member))
 	{
-		HASHCTL		ctl = {.keysize = sizeof(name),.entrysize = sizeof(*entry),
-		.hcxt = CurrentMemoryContext};
-
-		page->emails = hash_create("apikeys emails", 64, &ctl,
-								   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+		page->email = fold(member.email);
+		pfree(member.org_id);
+		pfree(member.user_id);
+		pfree(member.email);
 	}
-	entry = hash_search(page->emails, name, HASH_ENTER, &found);
-	if (!found)
-	{
-		entry->email = NULL;
-		if (apikey_find_member(PointerGetDatum(page->actor->org_id),
-							   PointerGetDatum(owner_id), &member))
-			entry->email = lower_text(member.email);
-	}
-	return entry->email;
+	return page->email;
 }
 
 static bool
@@ -281,11 +281,8 @@ is_wanted(ListPage *page, const ApikeyKey *key, const char *suffix)
 {
 	const char *email;
 
-	if (page->part == NULL || strcmp(suffix, page->suffix) == 0)
-		return true;
-	if (page->is_value)
-		return false;
-	if (contains(key->name, page->part) || contains(key->owner_id, page->part))
+	if (page->part == NULL || strcmp(suffix, page->suffix) == 0 ||
+		contains(key->name, page->part) || contains(key->owner_id, page->part))
 		return true;
 	email = email_of(page, key->owner_id);
 	return email != NULL && strstr(email, page->part) != NULL;
@@ -300,19 +297,21 @@ set_search(ListPage *page, Datum search)
 
 	if (!apikey_may_be_key(search))
 	{
-		page->part = "";
-		page->is_value = true;	/* that nobody has */
+		page->is_empty = true;	/* longer than what anybody searches for */
 		return;
 	}
 	value = DatumGetTextPP(search);
 	if (VARSIZE_ANY_EXHDR(value) == 0)
 		return;					/* an empty field searches for nothing */
-	page->part = lower_text(value);
+	page->part = fold(value);
 	if (apikey_shape_of_datum(search, digest) == SHAPE_NATIVE)
 	{
 		page->is_value = true;
 		apikey_suffix_of(digest, page->suffix);
 	}
+	else if (apikey_has_native_shape(VARDATA_ANY(value),
+									 VARSIZE_ANY_EXHDR(value)))
+		page->is_empty = true;	/* a value with a wrong suffix */
 	else if (VARSIZE_ANY_EXHDR(value) == APIKEY_SUFFIX_LEN)
 		for (int i = 0; i < APIKEY_SUFFIX_LEN; i++)
 			page->suffix[i] = pg_ascii_toupper(VARDATA_ANY(value)[i]);
@@ -321,11 +320,9 @@ set_search(ListPage *page, Datum search)
 /* ----- Reading ----- */
 
 static void
-set_place(const ListPage *page, PageRow *row)
+set_place(const ListPage *page, const ApikeyKey *key, PagePlace *place)
 {
-	const ApikeyKey *key = &row->key;
-	PagePlace  *place = &row->place;
-
+	memset(place, 0, sizeof(*place));
 	if (key->suffix != NULL)
 		text_to_cstring_buffer(key->suffix, place->suffix,
 							   sizeof(place->suffix));
@@ -353,19 +350,42 @@ set_place(const ListPage *page, PageRow *row)
 	}
 }
 
-/* Keep a row if it is wanted and comes after the cursor. */
-static void
-consider(ListPage *page, PageRow *row)
+static bool
+is_full(const ListPage *page)
 {
-	set_place(page, row);
-	if ((page->has_cursor &&
-		 compare(page, &row->place, &page->cursor) <= 0) ||
-		(page->nrows == page->size &&
-		 compare(page, &row->place, &page->rows[page->nrows - 1].place) >= 0))
+	return page->rows->bh_size == page->size;
+}
+
+/*
+ * Keep a row if it comes after the cursor and is among the best; the last of
+ * them goes if there are enough.
+ */
+static void
+consider(ListPage *page, const ApikeyKey *key)
+{
+	PagePlace	place;
+	PageRow    *row = NULL;
+
+	set_place(page, key, &place);
+	if (page->has_cursor && compare(page, &place, &page->cursor) <= 0)
 		return;
-	apikey_keep_key(&row->key);
-	set_place(page, row);
-	keep_row(page, row);
+	if (is_full(page))
+	{
+		row = (PageRow *) DatumGetPointer(binaryheap_first(page->rows));
+		if (compare(page, &place, &row->place) >= 0)
+			return;
+		binaryheap_remove_first(page->rows);
+		if (row->place.text != NULL)
+			pfree(row->place.text);
+		if (row->tuple != NULL)
+			heap_freetuple(row->tuple);
+	}
+	else
+		row = palloc(sizeof(PageRow));
+	row->place = place;
+	row->place.text = apikey_copy_text(place.text);
+	row->tuple = key->grant.legacy ? NULL : ExecCopySlotHeapTuple(page->slot);
+	binaryheap_add(page->rows, PointerGetDatum(row));
 }
 
 /* ----- The scan ----- */
@@ -388,59 +408,53 @@ add_equal(PageScan *scan, const text *value)
 	scan->nkeys++;
 }
 
-/* One column of "(column, suffix) after the cursor", from the index's n-th. */
-static void
-set_member(PageScan *scan, int member, bool last, AttrNumber attno,
-		   StrategyNumber strategy, const PageSort *sort, Datum value)
-{
-	bool		by_time = is_by_time(sort);
-
-	ScanKeyEntryInitialize(&scan->after[member],
-						   SK_ROW_MEMBER | (last ? SK_ROW_END : 0),
-						   attno, strategy, InvalidOid,
-						   by_time ? InvalidOid : collation_of(sort),
-						   by_time ? F_TIMESTAMPTZ_CMP : F_BTTEXTCMP, value);
-}
-
 /*
  * Start behind the cursor: the columns of the index that follow those which are
- * fixed are compared as a row.
+ * fixed are compared as a row; or as a value, if that is the suffix alone,
+ * which tells a member's keys apart, and those sorted by it.  PostgreSQL knows
+ * no row of one column.
  */
 static void
 add_after(const ListPage *page, PageScan *scan)
 {
-	static const PageSort by_suffix = {"suffix", NO_INDEX, Anum_key_suffix};
-	StrategyNumber strategy = ScanDirectionIsForward(page->direction) ?
-	BTGreaterStrategyNumber : BTLessStrategyNumber;
-	ScanKey		header = &scan->keys[scan->nkeys];
-	AttrNumber	attno = scan->nkeys + 1;
-	int			member = 0;
+	bool		forward = ScanDirectionIsForward(page->direction);
+	StrategyNumber strategy = BTGreaterStrategyNumber;
+	Datum		suffix = CStringGetTextDatum(page->cursor.suffix);
+	ScanKey		key = &scan->keys[scan->nkeys++];
+	AttrNumber	attno = scan->nkeys;
+	bool		by_time = is_by_time(page->sort);
 
-	/* the suffix alone tells a member's keys and those sorted by it apart */
-	if (attno < apikey_indexes[scan->which].nkeys)
+	if (!forward)
+		strategy = BTLessStrategyNumber;
+	if (attno == apikey_indexes[scan->which].nkeys)
 	{
-		Datum		value = is_by_time(page->sort) ?
-		TimestampTzGetDatum(page->cursor.time) :
-		PointerGetDatum(page->cursor.text);
-
-		set_member(scan, member, false, attno + member, strategy, page->sort,
-				   value);
-		member++;
+		ScanKeyEntryInitialize(key, 0, attno, strategy, InvalidOid,
+							   C_COLLATION_OID,
+							   forward ? F_TEXT_GT : F_TEXT_LT, suffix);
+		return;
 	}
-	set_member(scan, member, true, attno + member, strategy, &by_suffix,
-			   CStringGetTextDatum(page->cursor.suffix));
-	memset(header, 0, sizeof(*header));
-	header->sk_flags = SK_ROW_HEADER;
-	header->sk_attno = attno;
-	header->sk_strategy = strategy;
-	header->sk_argument = PointerGetDatum(scan->after);
-	scan->nkeys++;
+	ScanKeyEntryInitialize(&scan->after[0], SK_ROW_MEMBER, attno, strategy,
+						   InvalidOid,
+						   by_time ? InvalidOid :
+						   apikey_collation_of(column_of(page->sort)),
+						   by_time ? F_TIMESTAMPTZ_CMP : F_BTTEXTCMP,
+						   by_time ? TimestampTzGetDatum(page->cursor.time) :
+						   PointerGetDatum(page->cursor.text));
+	ScanKeyEntryInitialize(&scan->after[1], SK_ROW_MEMBER | SK_ROW_END,
+						   attno + 1, strategy, InvalidOid, C_COLLATION_OID,
+						   F_BTTEXTCMP, suffix);
+	memset(key, 0, sizeof(*key));
+	key->sk_flags = SK_ROW_HEADER;
+	key->sk_attno = attno;
+	key->sk_strategy = strategy;
+	key->sk_argument = PointerGetDatum(scan->after);
 }
 
 static void
 plan_scan(const ListPage *page, PageScan *scan)
 {
-	ApikeyIndex index = page->sort->index;
+	ApikeyIndex index = page->is_value ? INDEX_KEY_SUFFIX :
+	page->part != NULL ? NO_INDEX : page->sort->index;
 
 	scan->nkeys = 0;
 	scan->ordered = page->own ?
@@ -450,9 +464,11 @@ plan_scan(const ListPage *page, PageScan *scan)
 	add_equal(scan, page->actor->org_id);
 	if (page->own)
 		add_equal(scan, page->actor->user_id);
+	if (page->is_value)
+		add_equal(scan, cstring_to_text(page->suffix));
 	/* a text that comes last is no place in an index */
-	if (scan->ordered && page->has_cursor &&
-		(is_by_time(page->sort) || page->cursor.text != NULL))
+	else if (scan->ordered && page->has_cursor &&
+			 (is_by_time(page->sort) || page->cursor.text != NULL))
 		add_after(page, scan);
 }
 
@@ -460,96 +476,123 @@ static void
 scan_keys(ListPage *page)
 {
 	PageScan	plan;
-	Relation	table;
 	Relation	index;
-	TupleTableSlot *slot;
 	IndexScanDesc scan;
 
 	plan_scan(page, &plan);
-	apikey_open(plan.which, &table, &index);
-	slot = table_slot_create(table, NULL);
-	scan = apikey_index_beginscan(table, index, GetActiveSnapshot(),
+	apikey_open(plan.which, &page->table, &index);
+	page->slot = table_slot_create(page->table, NULL);
+	scan = apikey_index_beginscan(page->table, index, GetActiveSnapshot(),
 								  plan.nkeys);
 	index_rescan(scan, plan.keys, plan.nkeys, NULL, 0);
-	while (!(plan.ordered && page->nrows == page->size) &&
+	while (!(plan.ordered && is_full(page)) &&
 		   index_getnext_slot(scan, plan.ordered ? page->direction :
-							  ForwardScanDirection, slot))
+							  ForwardScanDirection, page->slot))
 	{
-		PageRow		row = {0};
+		ApikeyKey	key;
 		char		suffix[APIKEY_SUFFIX_LEN + 1];
 
 		CHECK_FOR_INTERRUPTS();
-		apikey_read_key(SHAPE_NATIVE, slot, &row.key);
-		text_to_cstring_buffer(row.key.suffix, suffix, sizeof(suffix));
-		if (is_wanted(page, &row.key, suffix))
-			consider(page, &row);
+		apikey_read_key(SHAPE_NATIVE, page->slot, &key);
+		text_to_cstring_buffer(key.suffix, suffix, sizeof(suffix));
+		if (is_wanted(page, &key, suffix))
+			consider(page, &key);
 	}
 	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
-	table_close(table, AccessShareLock);
 }
 
-/* The legacy key, which nothing can be searched for in. */
-static void
-add_legacy_key(ListPage *page)
+/* Has the cursor's row, the legacy key, nothing behind it? */
+static bool
+is_at_end(const ListPage *page)
 {
-	PageRow		row = {0};
+	return page->has_cursor && !is_by_time(page->sort) &&
+		page->cursor.text == NULL && ScanDirectionIsForward(page->direction);
+}
 
-	if (page->part != NULL ||
-		!apikey_find_legacy_key(PointerGetDatum(page->actor->org_id),
-								&row.key))
+static void
+read_rows(ListPage *page)
+{
+	bool		manages_all = apikey_manages_all(page->actor);
+
+	page->own = page->tab == TAB_MINE || !manages_all;
+	page->rows = binaryheap_allocate(page->size, compare_rows, page);
+	if (page->is_empty || is_at_end(page))
 		return;
-	consider(page, &row);
+	if (page->sort->attnum == 0)
+		page->uses = apikey_begin_uses();
+	if (page->tab != TAB_LEGACY)
+		scan_keys(page);
+	/* nothing can be searched for in the legacy key */
+	if (page->tab != TAB_MINE && manages_all && page->part == NULL &&
+		apikey_find_legacy_key(PointerGetDatum(page->actor->org_id),
+							   &page->legacy))
+		consider(page, &page->legacy);
+	if (page->uses != NULL)
+		apikey_end_uses(page->uses);
 }
 
 /* ----- The result ----- */
 
 static void
-set_time(Datum *values, bool *nulls, int i, TimestampTz value, TimestampTz none)
+put_row(ListPage *page, const PageRow *row, ReturnSetInfo *result)
 {
-	values[i] = TimestampTzGetDatum(value);
-	nulls[i] = value == none;
+	ApikeyKey	key = page->legacy;
+	ApikeyMember owner;
+	ApikeyRow	shown;
+	ApikeyUse	use;
+
+	apikey_begin_row(&shown, result->setDesc);
+	if (row->tuple == NULL)
+		apikey_show_legacy_key(&shown, &key);
+	else
+	{
+		ExecForceStoreHeapTuple(row->tuple, page->slot, false);
+		apikey_read_key(SHAPE_NATIVE, page->slot, &key);
+		apikey_show_key(&shown, page->slot);
+		if (apikey_find_member(PointerGetDatum(key.org_id),
+							   PointerGetDatum(key.owner_id), &owner))
+			apikey_set_text(&shown, "owner_email", owner.email);
+	}
+	apikey_set(&shown, "kind",
+			   CStringGetTextDatum(key.grant.legacy ? "legacy" : "user"));
+	if (apikey_find_usage(key.grant.key_id, &use))
+	{
+		apikey_set(&shown, "uses", Int64GetDatum(use.uses));
+		if (use.last_used_at != 0)
+			apikey_set(&shown, "last_used_at",
+					   TimestampTzGetDatum(use.last_used_at));
+	}
+	apikey_set_text(&shown, "cursor", cursor_of(page, &row->place));
+	tuplestore_putvalues(result->setResult, result->setDesc, shown.values,
+						 shown.nulls);
 }
 
+/* The heap gives the last row first. */
 static void
-put_row(const ListPage *page, PageRow *row, ReturnSetInfo *result)
+put_rows(ListPage *page, ReturnSetInfo *result)
 {
-	const ApikeyKey *key = &row->key;
-	Datum		values[PAGE_COLUMNS];
-	bool		nulls[PAGE_COLUMNS] = {false};
-	ApikeyMember owner = {0};
-	ApikeyUse	use;
-	bool		counted;
-	int			i = 0;
+	PageRow   **rows = palloc(page->size * sizeof(PageRow *));
+	int			count = 0;
 
-	counted = apikey_find_usage(key->grant.key_id, &use);
-	if (!key->grant.legacy)
-		(void) apikey_find_member(PointerGetDatum(key->org_id),
-								  PointerGetDatum(key->owner_id), &owner);
-	values[i++] = CStringGetTextDatum(key->grant.legacy ? "legacy" : "user");
-	apikey_set_text(values, nulls, i++, key->org_id);
-	apikey_set_text(values, nulls, i++, key->owner_id);
-	apikey_set_text(values, nulls, i++, owner.email);
-	apikey_set_text(values, nulls, i++, key->name);
-	values[i++] = ObjectIdGetDatum(apikey_catalog()->levels[key->grant.level]);
-	apikey_set_text(values, nulls, i++, key->suffix);
-	values[i++] = TimestampTzGetDatum(key->created_at);
-	set_time(values, nulls, i++, key->grant.expires_at, DT_NOEND);
-	set_time(values, nulls, i++, use.last_used_at, 0);
-	values[i] = Int64GetDatum(use.uses);
-	nulls[i++] = !counted;
-	apikey_set_text(values, nulls, i++, cursor_of(page, &row->place));
-	Assert(i == PAGE_COLUMNS);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	while (!binaryheap_empty(page->rows))
+		rows[count++] = (PageRow *)
+			DatumGetPointer(binaryheap_remove_first(page->rows));
+	while (count > 0)
+		put_row(page, rows[--count], result);
+	if (page->table != NULL)
+	{
+		ExecDropSingleTupleTableSlot(page->slot);
+		table_close(page->table, AccessShareLock);
+	}
 }
 
 /* ----- The arguments ----- */
 
-/* The number of a name in a list, which an error tells. */
+/* The number of a name among those that an argument can be. */
 static int
 choose(FunctionCallInfo fcinfo, int n, const char *what,
-	   const char *const *names, int stride, int count)
+	   const PageChoice *choices, int count)
 {
 	char	   *wanted;
 	StringInfoData list;
@@ -559,12 +602,10 @@ choose(FunctionCallInfo fcinfo, int n, const char *what,
 	initStringInfo(&list);
 	for (int i = 0; i < count; i++)
 	{
-		const char *name = *(const char *const *)
-		((const char *) names + (size_t) i * stride);
-
-		if (strcmp(wanted, name) == 0)
+		if (strcmp(wanted, choices[i].name) == 0)
 			return i;
-		appendStringInfo(&list, "%s\"%s\"", i > 0 ? ", " : "", name);
+		appendStringInfo(&list, "%s\"%s\"", i > 0 ? ", " : "",
+						 choices[i].name);
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -575,10 +616,8 @@ choose(FunctionCallInfo fcinfo, int n, const char *what,
 static void
 read_arguments(FunctionCallInfo fcinfo, ListPage *page)
 {
-	page->tab = choose(fcinfo, 0, "tab", tabs, sizeof(tabs[0]),
-					   lengthof(tabs));
-	page->sort = &sorts[choose(fcinfo, 1, "sort", &sorts[0].name,
-							   sizeof(sorts[0]), lengthof(sorts))];
+	page->tab = choose(fcinfo, 0, "tab", tabs, lengthof(tabs));
+	page->sort = &sorts[choose(fcinfo, 1, "sort", sorts, lengthof(sorts))];
 	apikey_require_argument(fcinfo, 2);
 	apikey_require_argument(fcinfo, 3);
 	page->direction = PG_GETARG_BOOL(2) ?
@@ -594,8 +633,8 @@ read_arguments(FunctionCallInfo fcinfo, ListPage *page)
 		 !parse_cursor(page, text_to_cstring(PG_GETARG_TEXT_PP(4)))))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("this is no cursor of a page with this sort"),
-				 errhint("Give the \"cursor\" of the last row of the page before, and the same sort.")));
+				 errmsg("this is no cursor of such a page"),
+				 errhint("Give the \"cursor\" of the last row of the page before, and the same tab, sort and direction.")));
 	if (!PG_ARGISNULL(5))
 		set_search(page, PG_GETARG_DATUM(5));
 }
@@ -609,24 +648,12 @@ apikey_page(PG_FUNCTION_ARGS)
 {
 	ApikeyActor actor;
 	ListPage	page = {.actor = &actor};
-	bool		manages_all;
 
 	InitMaterializedSRF(fcinfo, 0);
 	read_arguments(fcinfo, &page);
 	if (!apikey_actor(&actor) || !apikey_manages_keys(&actor))
 		PG_RETURN_NULL();
-	manages_all = apikey_manages_all(&actor);
-	page.own = page.tab == TAB_MINE || !manages_all;
-	page.rows = palloc(page.size * sizeof(PageRow));
-	if (page.sort->attnum == 0)
-		page.uses = apikey_begin_uses();
-	if (page.tab != TAB_LEGACY)
-		scan_keys(&page);
-	if (page.tab != TAB_MINE && manages_all)
-		add_legacy_key(&page);
-	if (page.uses != NULL)
-		apikey_end_uses(page.uses);
-	for (int i = 0; i < page.nrows; i++)
-		put_row(&page, &page.rows[i], (ReturnSetInfo *) fcinfo->resultinfo);
+	read_rows(&page);
+	put_rows(&page, (ReturnSetInfo *) fcinfo->resultinfo);
 	PG_RETURN_NULL();
 }

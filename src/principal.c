@@ -22,7 +22,6 @@
 
 #include <limits.h>
 
-#include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "executor/spi.h"
@@ -403,6 +402,39 @@ apikey_actor(ApikeyActor *actor)
 	return true;
 }
 
+/*
+ * The same for history, which tells it of changes that are made as the owner of
+ * the tables: the principal, or else the member whose database role the session
+ * has outside of functions.  Not all of what it may do is filled in, but who.
+ */
+bool
+apikey_actor_of_session(ApikeyActor *actor)
+{
+	Oid			role = GetOuterUserId();
+	ApikeyMember member;
+	ApikeyKey	key;
+
+	memset(actor, 0, sizeof(*actor));
+	if (presented == NULL)
+	{
+		if (transaction_is_sealed() || superuser_arg(role) ||
+			!apikey_find_member_of_role(role, &member))
+			return false;
+		actor_of_member(&member, actor);
+		return true;
+	}
+	if (presented->is_key)
+	{
+		if (!find_presented_key(&key))
+			return false;
+		actor_of_key(&key, actor);
+		return true;
+	}
+	actor->org_id = cstring_to_text(presented->ids);
+	actor->user_id = cstring_to_text(presented->user_id);
+	return true;
+}
+
 /* How often the setting has been given a value, or taken one back. */
 uint64
 apikey_principal_changes(void)
@@ -443,7 +475,7 @@ apikey_authenticate(PG_FUNCTION_ARGS)
 	apikey_require_arguments(fcinfo);
 	check_scope(fcinfo, PG_GETARG_BOOL(1));
 	shape = apikey_shape_of_datum(PG_GETARG_DATUM(0), digest);
-	status = apikey_find_active(shape, digest, &key);
+	status = apikey_find_active(shape, digest, &key, NULL);
 	if (status != STATUS_ACTIVE)
 	{
 		apikey_count_refusal(status);
@@ -578,19 +610,14 @@ apikey_admin_org(APIKEY_NO_ARGS)
 Datum
 apikey_own_seat(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc;
-	Datum		values[2] = {0};
-	bool		nulls[2] = {true, true};
 	ApikeyActor actor;
+	ApikeyRow	row;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	apikey_begin_row(&row, apikey_result_desc(fcinfo));
 	if (apikey_actor(&actor) && apikey_manages_keys(&actor))
 	{
-		values[0] = PointerGetDatum(actor.org_id);
-		values[1] = PointerGetDatum(actor.user_id);
-		nulls[0] = nulls[1] = false;
+		apikey_set_text(&row, "org_id", actor.org_id);
+		apikey_set_text(&row, "user_id", actor.user_id);
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
-													  values, nulls)));
+	PG_RETURN_DATUM(apikey_row_datum(&row));
 }

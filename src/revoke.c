@@ -121,6 +121,14 @@ was_held_up(const ErrorData *error)
 		(time_was_up && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE);
 }
 
+static uint64
+run(const ApikeyRevocation *revocation)
+{
+	if (revocation->run != NULL)
+		return revocation->run(revocation->arg);
+	return apikey_run(revocation->statement, revocation->args, NULL);
+}
+
 /*
  * Run the statements, and see whether they wait for a lock when the time is up.
  * The error if they fail, after a rollback.
@@ -137,7 +145,7 @@ attempt(const ApikeyRevocation *revocation, int patience, uint64 *count)
 	PG_TRY();
 	{
 		begin_patience(patience);
-		*count = revocation->run(revocation->arg);
+		*count = run(revocation);
 		end_patience();
 		/* the time may have been up at the last moment */
 		CHECK_FOR_INTERRUPTS();
@@ -254,7 +262,7 @@ end_sessions_in_the_way(const ApikeyRevocation *revocation)
 	bool		ended = false;
 
 	apikey_borrow_owner(&borrow);
-	count = apikey_execute(revocation->find, revocation->find_args, NULL);
+	count = apikey_execute(revocation->find, revocation->args, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		TupleDesc	desc = SPI_tuptable->tupdesc;
@@ -302,7 +310,7 @@ apikey_revoke(const ApikeyRevocation *revocation)
 
 	/* by a trigger of somebody's that another revocation has fired */
 	if (under_way)
-		return revocation->run(revocation->arg);
+		return run(revocation);
 	if (LockTimeout > 0)
 		patience = Min(LockTimeout, PATIENCE);
 	for (int round = 0;; round++)

@@ -31,39 +31,40 @@
 
 #include "apikeys.h"
 
-#define MAX_ARGUMENTS 6
-
 /* Types that stand for our enums in the lists below. */
 #define LEVEL	((Oid) 1)
 #define ROLE	((Oid) 2)
 #define PLAN	((Oid) 3)
 
+/* The types of a statement's arguments; InvalidOid ends them. */
+#define TYPES(...) ((const Oid[]) {__VA_ARGS__, InvalidOid})
+
 typedef struct Statement
 {
 	const char *sql;
-	Oid			types[MAX_ARGUMENTS];	/* InvalidOid ends them */
+	const Oid  *types;
 	bool		read_latest;	/* whatever the isolation level */
-	bool		plan_anew;		/* pgcrypto may be moved to another schema */
+	bool		uses_pgcrypto;	/* which may be moved to another schema */
 } Statement;
 
 static const Statement statements[NUM_STATEMENTS] = {
 	[STATEMENT_LOCK_ORG] = {
 		"SELECT FROM apikeys_private.apikey_org WHERE org_id = $1 FOR KEY SHARE",
-	{TEXTOID}},
+	TYPES(TEXTOID)},
 	[STATEMENT_LOCK_ORG_TO_SAVE] = {
 		"SELECT FROM apikeys_private.apikey_org WHERE org_id = $1 FOR NO KEY UPDATE",
-	{TEXTOID}},
+	TYPES(TEXTOID)},
 	[STATEMENT_LOCK_MEMBER_TO_SAVE] = {
 		"SELECT FROM apikeys_private.apikey_member WHERE org_id = $1 AND user_id = $2"
 		" FOR NO KEY UPDATE",
-	{TEXTOID, TEXTOID}},
+	TYPES(TEXTOID, TEXTOID)},
 	[STATEMENT_LOCK_PLAN] = {
 		"SELECT plan FROM apikeys_private.apikey_org WHERE org_id = $1 FOR SHARE",
-	{TEXTOID}},
+	TYPES(TEXTOID)},
 	[STATEMENT_LOCK_ROLE] = {
 		"SELECT role FROM apikeys_private.apikey_member WHERE org_id = $1 AND user_id = $2"
 		" FOR SHARE",
-	{TEXTOID, TEXTOID}},
+	TYPES(TEXTOID, TEXTOID)},
 
 	/*
 	 * Organization before member, everywhere: who removes an organization
@@ -74,15 +75,15 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" FROM apikeys_private.apikey_org o JOIN apikeys_private.apikey_member m ON m.org_id = o.org_id"
 		" WHERE m.org_id = $1 AND m.user_id = $2"
 		" FOR SHARE OF o, m",
-	{TEXTOID, TEXTOID}},
+	TYPES(TEXTOID, TEXTOID)},
 	[STATEMENT_COUNT_ARCHITECTS] = {
 		"SELECT pg_catalog.count(*) FROM apikeys_private.apikey_member"
 		" WHERE org_id = $1 AND role = 'architect'",
-	{TEXTOID}, true},
+	TYPES(TEXTOID), true},
 	[STATEMENT_INSERT_KEY] = {
 		"INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest, expires_at)"
 		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (org_id, suffix) DO NOTHING",
-	{TEXTOID, TEXTOID, TEXTOID, LEVEL, BYTEAOID, TIMESTAMPTZOID}},
+	TYPES(TEXTOID, TEXTOID, TEXTOID, LEVEL, BYTEAOID, TIMESTAMPTZOID)},
 
 	/*
 	 * The key has been looked up; that it is still the organization's and
@@ -93,37 +94,37 @@ static const Statement statements[NUM_STATEMENTS] = {
 		"UPDATE apikeys_private.apikey_key SET name = COALESCE($4, name),"
 		" level = COALESCE($5, level), expires_at = COALESCE($6, expires_at)"
 		" WHERE key_id = $1 AND org_id = $2 AND owner_id = $3",
-	{INT8OID, TEXTOID, TEXTOID, TEXTOID, LEVEL, TIMESTAMPTZOID}},
+	TYPES(INT8OID, TEXTOID, TEXTOID, TEXTOID, LEVEL, TIMESTAMPTZOID)},
 	[STATEMENT_LOCK_KEY] = {
 		"SELECT name, level, COALESCE(expires_at, 'infinity') FROM apikeys_private.apikey_key"
 		" WHERE key_id = $1 AND org_id = $2 AND owner_id = $3 FOR UPDATE",
-	{INT8OID, TEXTOID, TEXTOID}},
+	TYPES(INT8OID, TEXTOID, TEXTOID)},
 	[STATEMENT_EXPIRE_KEY] = {
 		"UPDATE apikeys_private.apikey_key SET expires_at ="
 		" LEAST(expires_at, pg_catalog.clock_timestamp() + $4)"
 		" WHERE key_id = $1 AND org_id = $2 AND owner_id = $3",
-	{INT8OID, TEXTOID, TEXTOID, INTERVALOID}},
+	TYPES(INT8OID, TEXTOID, TEXTOID, INTERVALOID)},
 	[STATEMENT_DELETE_KEY] = {
 		"DELETE FROM apikeys_private.apikey_key"
 		" WHERE key_id = $1 AND org_id = $2 AND ($4 OR owner_id = $3)",
-	{INT8OID, TEXTOID, TEXTOID, BOOLOID}},
+	TYPES(INT8OID, TEXTOID, TEXTOID, BOOLOID)},
 	[STATEMENT_DELETE_KEYS_OF] = {
 		"DELETE FROM apikeys_private.apikey_key WHERE org_id = $1 AND owner_id = $2",
-	{TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID), true},
 	[STATEMENT_MOVE_KEYS] = {
 		"UPDATE apikeys_private.apikey_key SET org_id = $3, owner_id = $4"
 		" WHERE org_id = $1 AND owner_id = $2",
-	{TEXTOID, TEXTOID, TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID, TEXTOID, TEXTOID), true},
 	[STATEMENT_DELETE_LEGACY] = {
 		"DELETE FROM apikeys_private.apikey_legacy WHERE org_id = $1",
-	{TEXTOID}, true},
+	TYPES(TEXTOID), true},
 	[STATEMENT_INSERT_LEGACY] = {
 		"INSERT INTO apikeys_private.apikey_legacy (org_id, digest)"
 		" VALUES ($1, %1$s.digest($2, 'sha256'::text)) ON CONFLICT DO NOTHING",
-	{TEXTOID, BYTEAOID}, false, true},
+	TYPES(TEXTOID, BYTEAOID), false, true},
 	[STATEMENT_MOVE_LEGACY] = {
 		"UPDATE apikeys_private.apikey_legacy SET org_id = $2 WHERE org_id = $1",
-	{TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID), true},
 	[STATEMENT_SAVE_ORG] = {
 		"INSERT INTO apikeys_private.apikey_org AS o (org_id, name, plan)"
 		" SELECT $1, COALESCE($2, was.name), COALESCE($3, was.plan, 'free')"
@@ -131,10 +132,10 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" LEFT JOIN apikeys_private.apikey_org was ON was.org_id = $1"
 		" ON CONFLICT (org_id) DO UPDATE SET"
 		" name = COALESCE($2, o.name), plan = COALESCE($3, o.plan)",
-	{TEXTOID, TEXTOID, PLAN}},
+	TYPES(TEXTOID, TEXTOID, PLAN)},
 	[STATEMENT_DELETE_ORG] = {
 		"DELETE FROM apikeys_private.apikey_org WHERE org_id = $1",
-	{TEXTOID}},
+	TYPES(TEXTOID)},
 	[STATEMENT_SAVE_MEMBER] = {
 		"INSERT INTO apikeys_private.apikey_member AS m (org_id, user_id, email, role)"
 		" SELECT $1, $2, COALESCE($3, was.email),"
@@ -143,17 +144,17 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" LEFT JOIN apikeys_private.apikey_member was ON was.org_id = $1 AND was.user_id = $2"
 		" ON CONFLICT (org_id, user_id) DO UPDATE SET"
 		" email = COALESCE($3, m.email), role = COALESCE($4, m.role)",
-	{TEXTOID, TEXTOID, TEXTOID, ROLE}},
+	TYPES(TEXTOID, TEXTOID, TEXTOID, ROLE)},
 	[STATEMENT_SET_DB_ROLE] = {
 		"UPDATE apikeys_private.apikey_member SET db_role = $3"
 		" WHERE org_id = $1 AND user_id = $2",
-	{TEXTOID, TEXTOID, NAMEOID}},
+	TYPES(TEXTOID, TEXTOID, NAMEOID)},
 	[STATEMENT_DELETE_MEMBER] = {
 		"DELETE FROM apikeys_private.apikey_member WHERE org_id = $1 AND user_id = $2",
-	{TEXTOID, TEXTOID}},
+	TYPES(TEXTOID, TEXTOID)},
 	[STATEMENT_DELETE_MEMBERS_OF] = {
 		"DELETE FROM apikeys_private.apikey_member WHERE org_id = $1",
-	{TEXTOID}, true},
+	TYPES(TEXTOID), true},
 
 	/*
 	 * Whether the keys are there is not asked: one may have been created by a
@@ -171,7 +172,7 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" last_used_at = GREATEST(u.last_used_at, excluded.last_used_at),"
 		" last_used_addr = CASE WHEN excluded.last_used_at >= u.last_used_at"
 		" THEN excluded.last_used_addr ELSE u.last_used_addr END",
-	{INT8ARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID}},
+	TYPES(INT8ARRAYOID, TIMESTAMPTZARRAYOID, INETARRAYOID, INT8ARRAYOID)},
 
 	/*
 	 * Deleting a key leaves its usage behind, lest it wait for this.  What is
@@ -190,41 +191,64 @@ static const Statement statements[NUM_STATEMENTS] = {
 		" WHERE u.last_used_at < pg_catalog.now() - '1 day'::pg_catalog.interval AND"
 		" COALESCE((SELECT false FROM apikeys_private.apikey_key k WHERE k.key_id = u.key_id),"
 		" (SELECT false FROM apikeys_private.apikey_legacy l WHERE l.key_id = u.key_id), true)))",
-	{InvalidOid}},
+	TYPES(InvalidOid)},
 	[STATEMENT_MOVE_MEMBERS] = {
 		"UPDATE apikeys_private.apikey_member SET org_id = $2 WHERE org_id = $1",
-	{TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID), true},
 
 	/* The rows that a revocation may have to wait for: see revoke.c. */
 	[STATEMENT_FIND_ORG] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_org WHERE org_id = $1",
-	{TEXTOID}, true},
+	TYPES(TEXTOID), true},
 	[STATEMENT_FIND_ORG_AND_ALL] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_org WHERE org_id = $1"
 		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_member WHERE org_id = $1"
 		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_key WHERE org_id = $1"
 		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_legacy WHERE org_id = $1",
-	{TEXTOID}, true},
+	TYPES(TEXTOID), true},
 	[STATEMENT_FIND_MEMBER] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_member"
 		" WHERE org_id = $1 AND user_id = $2",
-	{TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID), true},
 	[STATEMENT_FIND_MEMBER_AND_KEYS] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_member"
 		" WHERE org_id = $1 AND user_id = $2"
 		" UNION ALL SELECT tableoid, ctid FROM apikeys_private.apikey_key"
 		" WHERE org_id = $1 AND owner_id = $2",
-	{TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID), true},
 	[STATEMENT_FIND_KEYS_OF] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_key"
 		" WHERE org_id = $1 AND owner_id = $2",
-	{TEXTOID, TEXTOID}, true},
+	TYPES(TEXTOID, TEXTOID), true},
 	[STATEMENT_FIND_KEY] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_key WHERE key_id = $1",
-	{INT8OID}, true},
+	TYPES(INT8OID), true},
 	[STATEMENT_FIND_LEGACY] = {
 		"SELECT tableoid, ctid FROM apikeys_private.apikey_legacy WHERE org_id = $1",
-	{TEXTOID}, true},
+	TYPES(TEXTOID), true},
+
+	/* Pruning, under the lock that keeps others from it: see history_seal.c. */
+	[STATEMENT_DELETE_EVENTS] = {
+		"DELETE FROM apikeys_private.apikey_event"
+		" WHERE (xid, event_id) >= ($1, $2) AND (xid, event_id) <= ($3, $4)",
+	TYPES(INT8OID, INT8OID, INT8OID, INT8OID), true},
+	[STATEMENT_PRUNE_SEAL] = {
+		"UPDATE apikeys_private.apikey_seal SET pruned = $2, pruned_hash = $3"
+		" WHERE seal_id = $1",
+	TYPES(INT8OID, INT8OID, BYTEAOID), true},
+
+	/* Not those of whose expiry history tells already: history_worker.c. */
+	[STATEMENT_FIND_EXPIRING] = {
+		"SELECT k.org_id, k.suffix, k.owner_id, k.name, k.level, k.expires_at"
+		" FROM apikeys_private.apikey_key k"
+		" WHERE pg_catalog.timezone('UTC', k.expires_at) > pg_catalog.timezone('UTC', pg_catalog.now())"
+		" AND pg_catalog.timezone('UTC', k.expires_at) <="
+		" pg_catalog.timezone('UTC', pg_catalog.now()) + $1 * '1 second'::pg_catalog.interval"
+		" AND NOT EXISTS (SELECT FROM apikeys_private.apikey_event e"
+		" WHERE e.suffix = k.suffix AND e.org_id = k.org_id AND e.kind = 'key.expiring'"
+		" AND (e.changes -> 'expires_at' ->> 'new')::pg_catalog.timestamptz = k.expires_at)"
+		" ORDER BY k.expires_at LIMIT $2",
+	TYPES(INT4OID, INT4OID), true},
 };
 
 /*
@@ -346,18 +370,18 @@ static void
 prepare(ApikeyStatement which, const ApikeyCatalog *catalog)
 {
 	const Statement *statement = &statements[which];
-	Oid			types[MAX_ARGUMENTS];
+	const char *sql = statement->sql;
 	int			nargs = 0;
-	char	   *sql;
+	Oid		   *types;
 	SPIPlanPtr	plan;
 
-	while (nargs < MAX_ARGUMENTS && OidIsValid(statement->types[nargs]))
-	{
-		types[nargs] = resolve_type(statement->types[nargs], catalog);
+	while (OidIsValid(statement->types[nargs]))
 		nargs++;
-	}
-	sql = psprintf(statement->sql,
-				   quote_identifier(get_namespace_name(apikey_schema_of_extension("pgcrypto"))));
+	types = palloc((nargs + 1) * sizeof(Oid));
+	for (int i = 0; i < nargs; i++)
+		types[i] = resolve_type(statement->types[i], catalog);
+	if (statement->uses_pgcrypto)
+		sql = psprintf(sql, quote_identifier(get_namespace_name(apikey_schema_of_extension("pgcrypto"))));
 	plan = SPI_prepare(sql, nargs, types);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s",
@@ -376,7 +400,7 @@ check_labels(ApikeyStatement which, const Datum *args, const char *nulls,
 {
 	const Oid  *types = statements[which].types;
 
-	for (int i = 0; i < MAX_ARGUMENTS && OidIsValid(types[i]); i++)
+	for (int i = 0; OidIsValid(types[i]); i++)
 	{
 		HeapTuple	label;
 		Oid			type = InvalidOid;
@@ -433,7 +457,7 @@ apikey_execute(ApikeyStatement which, Datum *args, const char *nulls)
 	volatile int result = 0;
 
 	discard_stale_plans(catalog);
-	if (statements[which].plan_anew)
+	if (statements[which].uses_pgcrypto)
 		discard_plan(which);
 	free_discarded_plans();
 	check_labels(which, args, nulls, catalog);

@@ -43,7 +43,7 @@ apikey_trigger_data(FunctionCallInfo fcinfo, bool before,
 		 !TRIGGER_FIRED_BEFORE(event) || TRIGGER_FIRED_BY_DELETE(event) :
 		 !TRIGGER_FIRED_AFTER(event) || TRIGGER_FIRED_BY_INSERT(event)) ||
 		!(TRIGGER_FIRED_FOR_ROW(event) ||
-		  (!before && TRIGGER_FIRED_BY_TRUNCATE(event))))
+		  (!before && table == TABLE_KEY && TRIGGER_FIRED_BY_TRUNCATE(event))))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("this function serves only the triggers of extension \"apikeys\"")));
@@ -90,7 +90,7 @@ apikey_changes(TriggerData *trigger, AttrNumber attnum)
 	new = heap_getattr(trigger->tg_newtuple, attnum, desc, &is_null);
 	if (was_null || is_null)
 		return was_null != is_null;
-	return !datumIsEqual(old, new, attr->attbyval, attr->attlen);
+	return !datum_image_eq(old, new, attr->attbyval, attr->attlen);
 }
 
 /* Is whoever runs the statement subject to row-level security? */

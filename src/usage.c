@@ -56,8 +56,8 @@ usage_count(UsageCounter which)
 }
 
 /* The client's address, which a session keeps; family 0 for a local one. */
-static const inet_struct *
-client_addr(void)
+const inet_struct *
+apikey_client_addr(void)
 {
 	static inet_struct addr;
 	static bool known = false;
@@ -119,7 +119,7 @@ apikey_count_use(const ApikeyGrant *grant, bool from_cache)
 	key.key_id = grant->key_id;
 	count.uses = 1;
 	count.last_used_at = GetCurrentStatementStartTimestamp();
-	count.addr = *client_addr();
+	count.addr = *apikey_client_addr();
 	count_one(COUNTER_ACTIVE);
 	if (from_cache)
 		count_one(COUNTER_CACHE_HITS);

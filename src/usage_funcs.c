@@ -30,7 +30,6 @@ PG_FUNCTION_INFO_V1(apikey_stats_read);
 PG_FUNCTION_INFO_V1(apikey_usage_flush);
 
 #define PATIENCE 100			/* ms that a statement waits for batches */
-#define MAX_STATS (NUM_COUNTERS + 4)
 #define FLUSH_POLL 100			/* ms between two looks of whoever waits */
 
 static void
@@ -152,30 +151,33 @@ find_visible_key(FunctionCallInfo fcinfo, const KnownCaller *caller,
 		return false;
 	if (caller->sees_all || apikey_manages_all(actor))
 	{
-		if (!PG_ARGISNULL(2))
-			return apikey_find_key_of_org(org_id, PG_GETARG_DATUM(2), key_id);
+		if (!PG_ARGISNULL(1))
+			return apikey_find_key_of_org(org_id, PG_GETARG_DATUM(1), key_id);
 		if (!apikey_find_legacy_key(org_id, &legacy))
 			return false;
 		*key_id = legacy.grant.key_id;
 		return true;
 	}
-	return !PG_ARGISNULL(2) &&
+	return !PG_ARGISNULL(1) &&
 		apikey_find_key_of_member(org_id, PointerGetDatum(actor->user_id),
-								  PG_GETARG_DATUM(2), key_id);
+								  PG_GETARG_DATUM(1), key_id);
 }
 
-/* What has been written of a key's usage, and what has not. */
+/*
+ * What has been written of a key's usage, and what has not; zeroes for never.
+ */
 static void
-add_up_usage(int64 key_id, ApikeyUse *use)
+add_up_usage(ApikeyUses *uses, int64 key_id, ApikeyUse *use)
 {
-	UsageKey	key;
+	UsageKey	key = {
+		.database = MyDatabaseId,
+		.table = apikey_catalog()->tables[TABLE_KEY],
+		.key_id = key_id
+	};
 	UsageCount	count;
 
-	if (!apikey_find_use(key_id, use))
-		memset(use, 0, sizeof(*use));
-	key.database = MyDatabaseId;
-	key.table = apikey_catalog()->tables[TABLE_KEY];
-	key.key_id = key_id;
+	memset(use, 0, sizeof(*use));
+	(void) apikey_written_use(uses, key_id, use);
 	if (usage_read(&key, &count))
 	{
 		use->uses += count.uses;
@@ -198,9 +200,12 @@ find_usage(int64 key_id, ApikeyUse *use, int *patience)
 	for (;;)
 	{
 		uint64		settled = pg_atomic_read_u64(&usage_shared->settled);
+		ApikeyUses *uses;
 
 		pg_memory_barrier();
-		add_up_usage(key_id, use);
+		uses = apikey_begin_uses();
+		add_up_usage(uses, key_id, use);
+		apikey_end_uses(uses);
 		pg_memory_barrier();
 		/* had every batch that has begun to commit been settled before? */
 		if (pg_atomic_read_u64(&usage_shared->committing) == settled)
@@ -218,17 +223,12 @@ find_usage(int64 key_id, ApikeyUse *use, int *patience)
 TimestampTz
 apikey_last_use(ApikeyUses *uses, int64 key_id)
 {
-	TimestampTz last = usage_shared != NULL ?
-	apikey_written_use(uses, key_id) : 0;
-	UsageCount	count;
-	UsageKey	key;
+	ApikeyUse	use;
 
-	key.database = MyDatabaseId;
-	key.table = apikey_catalog()->tables[TABLE_KEY];
-	key.key_id = key_id;
-	if (usage_shared != NULL && usage_read(&key, &count))
-		last = Max(last, count.last_used_at);
-	return last;
+	if (usage_shared == NULL)
+		return 0;
+	add_up_usage(uses, key_id, &use);
+	return use.last_used_at;
 }
 
 bool
@@ -251,8 +251,8 @@ apikey_sees_others(PG_FUNCTION_ARGS)
 }
 
 /*
- * apikey_usage_of(org_id text, owner_id text, suffix text,
- * OUT last_used_at timestamptz, OUT uses bigint)
+ * apikey_usage_of(org_id text, suffix text, OUT last_used_at timestamptz,
+ * OUT uses bigint)
  */
 Datum
 apikey_usage_of(PG_FUNCTION_ARGS)
@@ -291,30 +291,8 @@ apikey_checked_interval(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 }
 
-/* A row under construction: columns that are not set are NULL. */
-typedef struct StatsRow
-{
-	TupleDesc	desc;
-	Datum		values[MAX_STATS];
-	bool		nulls[MAX_STATS];
-} StatsRow;
-
-/* The columns are found by their names, so their order is the script's. */
 static void
-set_stat(StatsRow *row, const char *name, Datum value)
-{
-	for (int i = 0; i < row->desc->natts; i++)
-		if (namestrcmp(&TupleDescAttr(row->desc, i)->attname, name) == 0)
-		{
-			row->values[i] = value;
-			row->nulls[i] = false;
-			return;
-		}
-	apikey_not_as_installed("column", name);
-}
-
-static void
-set_stats(StatsRow *row)
+set_stats(ApikeyRow *row)
 {
 #define COUNTER_NAME(counter, name) name,
 	static const char *const names[] = {USAGE_COUNTERS(COUNTER_NAME)};
@@ -322,13 +300,13 @@ set_stats(StatsRow *row)
 	uint32		num_used = pg_atomic_read_u32(&usage_shared->num_used);
 
 	for (int i = 0; i < NUM_COUNTERS; i++)
-		set_stat(row, names[i], Int64GetDatum(usage_sum(i)));
+		apikey_set(row, names[i], Int64GetDatum(usage_sum(i)));
 	if (last_flush != 0)
-		set_stat(row, "last_flush",
-				 TimestampTzGetDatum((TimestampTz) last_flush));
-	set_stat(row, "tracked_keys", Int64GetDatum(num_used));
-	set_stat(row, "max_keys", Int64GetDatum(usage_shared->num_slots));
-	set_stat(row, "shared_memory", Int64GetDatum(usage_shared->size));
+		apikey_set(row, "last_flush",
+				   TimestampTzGetDatum((TimestampTz) last_flush));
+	apikey_set(row, "tracked_keys", Int64GetDatum(num_used));
+	apikey_set(row, "max_keys", Int64GetDatum(usage_shared->num_slots));
+	apikey_set(row, "shared_memory", Int64GetDatum(usage_shared->size));
 }
 
 /*
@@ -337,16 +315,12 @@ set_stats(StatsRow *row)
 Datum
 apikey_stats_read(PG_FUNCTION_ARGS)
 {
-	StatsRow	row;
+	ApikeyRow	row;
 
-	row.desc = apikey_result_desc(fcinfo);
-	if (row.desc->natts > MAX_STATS)
-		apikey_not_as_installed("function", "apikey_stats_read");
-	memset(row.nulls, true, sizeof(row.nulls));
+	apikey_begin_row(&row, apikey_result_desc(fcinfo));
 	if (usage_shared != NULL)
 		set_stats(&row);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(row.desc, row.values,
-													  row.nulls)));
+	PG_RETURN_DATUM(apikey_row_datum(&row));
 }
 
 /* Wait until the launcher has made the round that was asked for. */

@@ -16,12 +16,14 @@
  * become somebody else nor leave anything in the session that would run later.
  * Outside of that a worker reads nothing but system catalogs.
  *
- * Locks: ShareUpdateExclusiveLock on the extension, as an object.  It keeps it
- * from being dropped amid, and other workers from collecting the same counts,
- * which they could if the launcher was terminated and started anew.  It is not
- * the table that is locked in this mode, because that would keep autovacuum
- * away from it.  Beside that, what any INSERT takes on apikey_usage, whose
- * rows nobody else touches, and what any SELECT takes on the tables of keys.
+ * Locks: what any INSERT takes on apikey_usage, whose rows nobody else touches,
+ * and what any SELECT takes on the tables of keys, which keeps the extension
+ * from being dropped amid.  Beside that a lock that keeps other workers from
+ * collecting the same counts, which they could if the launcher was terminated
+ * and started anew.  It is not on the table, because that would keep autovacuum
+ * away from it; nor on the extension, which anybody can lock for as long as a
+ * transaction lasts (ALTER FUNCTION ... DEPENDS ON EXTENSION), but on a part of
+ * the extension that no command knows.
  */
 #include "postgres.h"
 
@@ -33,11 +35,8 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "storage/lmgr.h"
-#include "tcop/tcopprot.h"
 #include "utils/array.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -45,10 +44,14 @@
 
 #include "apikeys.h"
 #include "usage_internal.h"
+#include "worker.h"
 
 PGDLLEXPORT void usage_worker_main(Datum arg);
 
 #define MAX_BATCH 65536			/* keys in a statement */
+
+/* The part of the extension, as a number like that of a column, to lock. */
+#define WORKERS 1
 
 /* What is being written, column by column. */
 typedef struct Batch
@@ -199,67 +202,16 @@ write_batch(void)
 	SPI_finish();
 }
 
-/* Lock the extension; false if it is not in this database. */
+/* Become the owner of apikey_usage, and keep other workers out. */
 static bool
-lock_extension(void)
-{
-	for (;;)
-	{
-		Oid			extension = get_extension_oid("apikeys", true);
-
-		if (!OidIsValid(extension))
-			return false;
-		LockDatabaseObject(ExtensionRelationId, extension, 0,
-						   ShareUpdateExclusiveLock);
-		/* it may have been dropped while we waited, and made again */
-		if (get_extension_oid("apikeys", true) == extension)
-			return true;
-		UnlockDatabaseObject(ExtensionRelationId, extension, 0,
-							 ShareUpdateExclusiveLock);
-	}
-}
-
-/*
- * What somebody has set must not matter: an administrator for the database or
- * for everybody, or code of the owner's in the transaction before.
- */
-static void
-settle_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"transaction_timeout", "0"},
-		/* a standby that is away must not hold counts back */
-		{"synchronous_commit", "local"},
-		/* compiling would take longer than the statement */
-		{"jit", "off"},
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		/* not every version has all of them */
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-							PGC_S_SESSION);
-}
-
-/*
- * Become the owner of apikey_usage, until the transaction has ended.  The table
- * stays locked, so that it cannot get another owner meanwhile.
- */
-static void
 become_owner(void)
 {
-	Relation	rel = table_open(apikey_catalog()->tables[TABLE_USAGE],
-								 RowExclusiveLock);
-
-	SetUserIdAndSecContext(rel->rd_rel->relowner,
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	table_close(rel, NoLock);
+	if (!apikey_worker_become_owner("apikey_usage"))
+		return false;
+	LockDatabaseObject(ExtensionRelationId,
+					   get_extension_oid("apikeys", false), WORKERS,
+					   ShareUpdateExclusiveLock);
+	return true;
 }
 
 /*
@@ -271,13 +223,12 @@ flush_batch(uint32 slot)
 	Oid			user;
 	int			sec_context;
 
-	settle_settings();
+	apikey_worker_settle_settings();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	GetUserIdAndSecContext(&user, &sec_context);
-	if (lock_extension())
+	if (become_owner())
 	{
-		become_owner();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		slot = collect_batch(apikey_catalog()->tables[TABLE_KEY], slot);
 		write_batch();
@@ -291,33 +242,14 @@ flush_batch(uint32 slot)
 }
 
 /*
- * A database may be dropped, or closed, between the launcher's look at it and
- * the worker's connecting to it: nothing that anybody need read of.
- */
-static void
-hush_lost_database(ErrorData *edata)
-{
-	if (edata->sqlerrcode == ERRCODE_UNDEFINED_DATABASE ||
-		edata->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-		edata->output_to_server = false;
-}
-
-/*
  * A worker: its argument is the database.
  */
 void
 usage_worker_main(Datum arg)
 {
-	emit_log_hook_type log_hook = emit_log_hook;
 	uint32		slot = 0;
 
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	emit_log_hook = hush_lost_database;
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg),
-											  InvalidOid, 0);
-	emit_log_hook = log_hook;
-
+	apikey_worker_connect(DatumGetObjectId(arg));
 	make_batch();
 	pgstat_report_activity(STATE_RUNNING, "apikeys: writing usage");
 	while (slot < usage_shared->num_slots)

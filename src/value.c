@@ -14,17 +14,12 @@
 
 #include "value.h"
 
-/* Classes of bytes; a byte may be in several. */
-#define IN_SECRET	0x01		/* 0-9 A-Z a-z */
-#define IN_PREFIX	0x02		/* 0-9 a-z */
-#define IN_LEGACY	0x04		/* printable ASCII */
-
 #define P	IN_LEGACY			/* punctuation and the blank */
 #define U	(IN_LEGACY | IN_SECRET)
 #define L	(IN_LEGACY | IN_SECRET | IN_PREFIX)
 
 /* Looked up byte by byte: a row for each 16 from the blank on. */
-static const uint8 classes[256] = {
+const uint8 apikey_classes[256] = {
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	P, P, P, P, P, P, P, P, P, P, P, P, P, P, P, P,
@@ -52,7 +47,7 @@ all_in(const char *text, size_t len, uint8 wanted)
 	uint8		common = 0xFF;
 
 	for (size_t i = 0; i < len; i++)
-		common &= classes[(unsigned char) text[i]];
+		common &= apikey_classes[(unsigned char) text[i]];
 	return (common & wanted) != 0;
 }
 

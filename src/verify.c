@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "apikeys.h"
+#include "history.h"
 
 PG_FUNCTION_INFO_V1(apikey_check_level);
 PG_FUNCTION_INFO_V1(apikey_check);
@@ -21,21 +22,13 @@ PG_FUNCTION_INFO_V1(apikey_verify);
 PG_FUNCTION_INFO_V1(apikey_me);
 PG_FUNCTION_INFO_V1(apikey_inspect);
 
-/* The status of a key by its value; it is filled in if active or expired. */
-static ApikeyStatus
-find_presented(Datum value, ApikeyKey *key)
-{
-	uint8		digest[APIKEY_DIGEST_LEN];
-	ApikeyShape shape = apikey_shape_of_datum(value, digest);
-
-	return apikey_find_active(shape, digest, key);
-}
-
-/* The same, counted as a verification or refusal. */
+/* Is the presented key alive?  Counted as a verification or refusal. */
 static bool
 verify_presented(Datum value, ApikeyKey *key)
 {
-	ApikeyStatus status = find_presented(value, key);
+	uint8		digest[APIKEY_DIGEST_LEN];
+	ApikeyShape shape = apikey_shape_of_datum(value, digest);
+	ApikeyStatus status = apikey_find_active(shape, digest, key, NULL);
 
 	if (status == STATUS_ACTIVE)
 		apikey_count_use(&key->grant, false);
@@ -148,34 +141,52 @@ apikey_me(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(json.data, json.len));
 }
 
+static void
+tell_deletion(ApikeyRow *row, const ApikeyDeletion *deletion)
+{
+	apikey_set_text(row, "org_id", deletion->org_id);
+	apikey_set_text(row, "user_id", deletion->owner_id);
+	apikey_set(row, "level", ObjectIdGetDatum(deletion->level));
+	apikey_set_text(row, "name", deletion->name);
+	if (!deletion->legacy)
+		apikey_set_text(row, "suffix", deletion->suffix);
+	apikey_set(row, "legacy", BoolGetDatum(deletion->legacy));
+	apikey_set(row, "deleted_at", TimestampTzGetDatum(deletion->at));
+	apikey_set_text(row, "deleted_by", deletion->by);
+}
+
 /*
  * apikey_inspect(key text, OUT status text, ...)
  */
 Datum
 apikey_inspect(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc = apikey_result_desc(fcinfo);
-	Datum		values[9];
-	bool		nulls[9];
+	uint8		digest[APIKEY_DIGEST_LEN];
+	ApikeyShape shape = SHAPE_MALFORMED;
+	ApikeyStatus status;
+	const char *name;
 	ApikeyKey	key;
-	ApikeyStatus status = STATUS_MALFORMED;
+	ApikeyDeletion deletion;
+	ApikeyRow	row;
 
+	apikey_begin_row(&row, apikey_result_desc(fcinfo));
 	if (!PG_ARGISNULL(0))
-		status = find_presented(PG_GETARG_DATUM(0), &key);
-	memset(nulls, true, sizeof(nulls));
-	values[0] = CStringGetTextDatum(apikey_status_name(status));
-	nulls[0] = false;
+		shape = apikey_shape_of_datum(PG_GETARG_DATUM(0), digest);
+	status = apikey_find_active(shape, digest, &key, &row);
+	name = apikey_status_name(status);
 	if (status == STATUS_ACTIVE || status == STATUS_EXPIRED)
 	{
-		apikey_set_text(values, nulls, 1, key.org_id);
-		apikey_set_text(values, nulls, 2, key.owner_id);
-		values[3] = ObjectIdGetDatum(apikey_catalog()->levels[key.grant.level]);
-		apikey_set_text(values, nulls, 4, key.name);
-		apikey_set_text(values, nulls, 5, key.suffix);
-		values[6] = BoolGetDatum(key.grant.legacy);
-		values[7] = TimestampTzGetDatum(key.created_at);
-		apikey_set_expiry(values, nulls, 8, &key.grant);
-		nulls[3] = nulls[6] = nulls[7] = false;
+		apikey_set_text(&row, "user_id", key.owner_id);
+		apikey_set(&row, "legacy", BoolGetDatum(key.grant.legacy));
 	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+	else if (status == STATUS_UNKNOWN &&
+			 apikey_find_deletion(shape, digest, &deletion))
+	{
+		name = "deleted";
+		tell_deletion(&row, &deletion);
+	}
+	else if (!PG_ARGISNULL(0) && apikey_is_mangled(PG_GETARG_DATUM(0)))
+		name = "mangled";
+	apikey_set(&row, "status", CStringGetTextDatum(name));
+	PG_RETURN_DATUM(apikey_row_datum(&row));
 }

@@ -26,11 +26,13 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.apikey_me(text) IS
 'The body of GET /me for a live key: {"email": ..., "orgId": ..., "role": "USER", "ARCHITECT" or "ADMIN"}; the email is empty for a legacy key. NULL for a dead one.';
 
-CREATE FUNCTION @extschema@.apikey_inspect(key text, OUT status text, OUT org_id text, OUT user_id text, OUT level @extschema@.apikey_level, OUT name text, OUT suffix text, OUT legacy boolean, OUT created_at timestamptz, OUT expires_at timestamptz)
+CREATE FUNCTION @extschema@.apikey_inspect(key text, OUT status text, OUT org_id text, OUT user_id text, OUT level @extschema@.apikey_level, OUT name text, OUT suffix text, OUT legacy boolean, OUT created_at timestamptz, OUT expires_at timestamptz, OUT deleted_at timestamptz, OUT deleted_by text
+	, OUT @shown_last@ apikeys_private.apikey_key.@shown_last@%TYPE
+)
 RETURNS record
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.apikey_inspect(text) IS
-'For support: status (active, expired, unknown or malformed) of what somebody presented, and what is known of it.';
+'For support: status (active, expired, deleted, unknown, mangled or malformed) of what somebody presented, and what is known of it. Mangled is a text that is no value but holds one, or is the beginning of one. Of a deleted key that is since when and by whom, for as long as history tells: it is found by its suffix.';
 
 CREATE FUNCTION @extschema@.apikey_act_as(org_id text, user_id text, session boolean DEFAULT false)
 RETURNS void

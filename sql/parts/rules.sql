@@ -40,45 +40,43 @@ COMMENT ON FUNCTION apikeys_private.apikey_carry_along() IS
 
 CREATE TRIGGER apikey_guard BEFORE UPDATE OF plan ON apikeys_private.apikey_org
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_guard_org();
-ALTER TABLE apikeys_private.apikey_org ENABLE ALWAYS TRIGGER apikey_guard;
 COMMENT ON TRIGGER apikey_guard ON apikeys_private.apikey_org IS 'See apikey_guard_org().';
 
 CREATE TRIGGER apikey_guard BEFORE INSERT OR UPDATE ON apikeys_private.apikey_member
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_guard_member();
-ALTER TABLE apikeys_private.apikey_member ENABLE ALWAYS TRIGGER apikey_guard;
 COMMENT ON TRIGGER apikey_guard ON apikeys_private.apikey_member IS 'See apikey_guard_member().';
 
 CREATE TRIGGER apikey_guard BEFORE INSERT OR UPDATE ON apikeys_private.apikey_key
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_guard_key();
-ALTER TABLE apikeys_private.apikey_key ENABLE ALWAYS TRIGGER apikey_guard;
 COMMENT ON TRIGGER apikey_guard ON apikeys_private.apikey_key IS 'See apikey_guard_key().';
 
 CREATE TRIGGER apikey_announce AFTER UPDATE OR DELETE ON apikeys_private.apikey_key
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_announce_change();
-ALTER TABLE apikeys_private.apikey_key ENABLE ALWAYS TRIGGER apikey_announce;
 COMMENT ON TRIGGER apikey_announce ON apikeys_private.apikey_key IS 'See apikey_announce_change().';
 
 CREATE TRIGGER apikey_announce_truncate AFTER TRUNCATE ON apikeys_private.apikey_key
 	FOR EACH STATEMENT EXECUTE FUNCTION apikeys_private.apikey_announce_change();
-ALTER TABLE apikeys_private.apikey_key ENABLE ALWAYS TRIGGER apikey_announce_truncate;
 COMMENT ON TRIGGER apikey_announce_truncate ON apikeys_private.apikey_key IS 'See apikey_announce_change().';
 
 CREATE TRIGGER apikey_announce AFTER UPDATE OR DELETE ON apikeys_private.apikey_legacy
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_announce_change();
-ALTER TABLE apikeys_private.apikey_legacy ENABLE ALWAYS TRIGGER apikey_announce;
 COMMENT ON TRIGGER apikey_announce ON apikeys_private.apikey_legacy IS 'See apikey_announce_change().';
 
 CREATE TRIGGER apikey_announce_truncate AFTER TRUNCATE ON apikeys_private.apikey_legacy
 	FOR EACH STATEMENT EXECUTE FUNCTION apikeys_private.apikey_announce_change();
-ALTER TABLE apikeys_private.apikey_legacy ENABLE ALWAYS TRIGGER apikey_announce_truncate;
 COMMENT ON TRIGGER apikey_announce_truncate ON apikeys_private.apikey_legacy IS 'See apikey_announce_change().';
 
 CREATE TRIGGER apikey_carry AFTER UPDATE OR DELETE ON apikeys_private.apikey_org
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_carry_along();
-ALTER TABLE apikeys_private.apikey_org ENABLE REPLICA TRIGGER apikey_carry;
 COMMENT ON TRIGGER apikey_carry ON apikeys_private.apikey_org IS 'See apikey_carry_along().';
 
 CREATE TRIGGER apikey_carry AFTER UPDATE OR DELETE ON apikeys_private.apikey_member
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_carry_along();
-ALTER TABLE apikeys_private.apikey_member ENABLE REPLICA TRIGGER apikey_carry;
 COMMENT ON TRIGGER apikey_carry ON apikeys_private.apikey_member IS 'See apikey_carry_along().';
+
+-- The rules hold for whoever replicates, too; what foreign keys do is needed where
+-- they do not act.
+ALTER TABLE apikeys_private.apikey_org ENABLE ALWAYS TRIGGER apikey_guard, ENABLE REPLICA TRIGGER apikey_carry;
+ALTER TABLE apikeys_private.apikey_member ENABLE ALWAYS TRIGGER apikey_guard, ENABLE REPLICA TRIGGER apikey_carry;
+ALTER TABLE apikeys_private.apikey_key ENABLE ALWAYS TRIGGER apikey_guard, ENABLE ALWAYS TRIGGER apikey_announce, ENABLE ALWAYS TRIGGER apikey_announce_truncate;
+ALTER TABLE apikeys_private.apikey_legacy ENABLE ALWAYS TRIGGER apikey_announce, ENABLE ALWAYS TRIGGER apikey_announce_truncate;

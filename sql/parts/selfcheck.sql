@@ -67,7 +67,7 @@ BEGIN ATOMIC
 			format(E'position %s\ntype %s\ncollation %s\nnot null %s\nidentity %s\ngenerated %s\ndefault %s\nstatistics %s\nstorage %s\ncompression %s\noptions %s\n',
 				a.attnum, format_type(a.atttypid, a.atttypmod), NULLIF(a.attcollation, 0)::regcollation,
 				a.attnotnull, a.attidentity, a.attgenerated, pg_get_expr(f.adbin, f.adrelid),
-				a.attstattarget, a.attstorage, a.attcompression,
+				coalesce(a.attstattarget, -1), a.attstorage, a.attcompression,
 				-- a server may note more there for itself
 				ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o LIKE E'n\\_distinct%' ORDER BY o))
 		FROM relation c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -190,7 +190,7 @@ BEGIN ATOMIC
 	-- and what roles and databases are given.
 	given AS (
 		SELECT n.name, NULLIF(current_setting(n.name, true), '') AS setting, '' AS whose
-		FROM unnest('{apikeys.seal_principal,apikeys.revoke_remote_apply,log_statement,log_min_duration_statement,log_min_duration_sample,log_transaction_sample_rate,log_parameter_max_length_on_error,auto_explain.log_min_duration,debug_print_parse,debug_print_rewritten,debug_print_plan,pgaudit.log_parameter}'::text[]) n (name)
+		FROM unnest('{apikeys.history,apikeys.seal_principal,apikeys.revoke_remote_apply,log_statement,log_min_duration_statement,log_min_duration_sample,log_transaction_sample_rate,log_parameter_max_length,log_parameter_max_length_on_error,auto_explain.log_min_duration,debug_print_parse,debug_print_rewritten,debug_print_plan,pgaudit.log_parameter}'::text[]) n (name)
 		UNION ALL
 		SELECT split_part(c.entry, '=', 1), substr(c.entry, strpos(c.entry, '=') + 1),
 			concat(' for', ' role ' || NULLIF(s.setrole, 0)::regrole::text,
@@ -269,9 +269,11 @@ BEGIN ATOMIC
 		SELECT 'members' AS name, 'database role ' || quote_ident(w.db_role) || w.fault
 		FROM (SELECT m.db_role,
 				CASE WHEN r.oid IS NULL THEN ' does not exist'
-					WHEN r.oid <> m.db_role_oid THEN ' is not the role that it was when the member was saved'
 					WHEN r.oid = e.extowner THEN ' owns the extension'
-					ELSE ' cannot be one: ' || apikeys_private.apikey_db_role_fault(r.oid)
+					ELSE coalesce(' cannot be one: ' || apikeys_private.apikey_db_role_fault(r.oid),
+						-- or there was none of that name
+						CASE WHEN r.oid IS DISTINCT FROM m.db_role_oid
+							THEN ' is not the role that it was when the member was saved' END)
 					END AS fault
 			FROM apikeys_private.apikey_member m CROSS JOIN extension e
 				LEFT JOIN pg_roles r ON r.rolname = m.db_role
@@ -286,7 +288,7 @@ BEGIN ATOMIC
 		UNION ALL
 		SELECT 'settings' AS name, s.name || ' is off' || s.whose
 		FROM setting s
-		WHERE s.off AND s.name IN ('apikeys.seal_principal', 'apikeys.revoke_remote_apply')
+		WHERE s.off AND s.name IN ('apikeys.history', 'apikeys.seal_principal', 'apikeys.revoke_remote_apply')
 
 		-- Statements are logged, and parameters with them; or parameters with
 		-- errors; or plans, into which parameters have been put.
@@ -294,7 +296,7 @@ BEGIN ATOMIC
 		SELECT 'logging' AS name, s.name || ' is ' || s.setting || s.whose
 			|| ' and log_parameter_max_length is not 0'
 		FROM setting s
-		WHERE current_setting('log_parameter_max_length') <> '0'
+		WHERE EXISTS (SELECT FROM setting l WHERE l.name = 'log_parameter_max_length' AND l.setting <> '0')
 			AND ((s.name = 'log_statement' AND lower(s.setting) IN ('mod', 'all'))
 				OR (s.name IN ('log_min_duration_statement', 'log_min_duration_sample')
 					AND s.setting NOT LIKE '-%')

@@ -10,11 +10,13 @@
  *		was stored by;
  *	(3) no such value that was changed, cut off or added to is native, unless
  *		the changes undo each other;
- *	(4) without randomness there is no value.
+ *	(4) without randomness there is no value;
+ *	(5) of a text with values in it, those and no others are found where a value
+ *		begins at any of its bytes, as the reference says.
  *
- * The first byte of the input chooses between (1) and the others, because no
+ * The first byte of the input chooses among (1), (5) and the others, because no
  * fuzzer can guess a suffix; the rest is the text, or the randomness that the
- * value is made of and the changes to it.
+ * values are made of and the changes to them.
  */
 #include "postgres.h"
 
@@ -199,6 +201,38 @@ reference_read(const uint8 *text, size_t len, uint8 *digest)
 	return SHAPE_LEGACY;
 }
 
+static const char *const slashes[] = {
+	"/", "\\/", "\\\\\\/", "%2F", "%2f", "%252F", "\\u002f", "\\\\u002F", "&#47;",
+	"&#x2F;", "&#X2f;", "&sol;", "&SoL;"
+};
+
+/* Is there a value that begins at this byte, with one of these slashes? */
+static bool
+reference_begins(const uint8 *text, size_t len)
+{
+	size_t		prefix = span(text, len, LOWER | DIGIT);
+	size_t		secret = prefix + 1;
+	uint8		digest[APIKEY_DIGEST_LEN];
+	char		suffix[7];
+
+	if (!reference_prefix(text, prefix) || prefix == len || text[prefix] != '.' ||
+		span(text + secret, len - secret, LOWER | UPPER | DIGIT) != 43)
+		return false;
+	text += secret + 43;
+	len -= secret + 43;
+	reference_digest(text - secret - 43, secret + 43, digest);
+	reference_suffix(digest, suffix);
+	for (size_t i = 0; i < lengthof(slashes); i++)
+	{
+		size_t		n = strlen(slashes[i]);
+
+		if (len >= n + 7 && memcmp(text, slashes[i], n) == 0 &&
+			memcmp(text + n, suffix, 7) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* ----- what is proved ----- */
 
 /* A copy that ends where its memory does, for the sanitizer. */
@@ -327,6 +361,76 @@ make_and_change(void)
 	free(value);
 }
 
+/* Add a value, its slash spelled as the input says; returns the new length. */
+static size_t
+append_value(char *text, size_t len)
+{
+	char		prefix[APIKEY_PREFIX_MAX + 1];
+	char		value[APIKEY_NATIVE_MAX];
+	uint8		digest[APIKEY_DIGEST_LEN];
+	size_t		covered;
+	const char *slash = slashes[next_byte() % lengthof(slashes)];
+
+	choose_prefix(prefix);
+	covered = apikey_value_generate(prefix, value, digest);
+	if (covered == 0)
+		return len;
+	covered -= 1 + APIKEY_SUFFIX_LEN;
+	memcpy(text + len, value, covered);
+	len += covered;
+	memcpy(text + len, slash, strlen(slash));
+	len += strlen(slash);
+	memcpy(text + len, value + covered + 1, APIKEY_SUFFIX_LEN);
+	return len + APIKEY_SUFFIX_LEN;
+}
+
+/* Bytes of the input, and values where it has one of the rarest. */
+static size_t
+make_text(char *text, size_t room)
+{
+	size_t		len = 0;
+
+	while (input_left > 0 && len < room - 2 * APIKEY_NATIVE_MAX)
+	{
+		uint8		byte = next_byte();
+
+		if (byte >= 0xF8)
+			len = append_value(text, len);
+		else
+			text[len++] = (char) byte;
+	}
+	for (int edits = next_byte() % 4; edits > 0; edits--)
+		len = edit(text, len, room);
+	return len;
+}
+
+static void
+make_and_find(void)
+{
+	static char room[1024];
+	size_t		len = make_text(room, sizeof(room));
+	char	   *text = exact_copy(room, len);
+	bool		begins[sizeof(room)] = {false};
+	uint8		digest[APIKEY_DIGEST_LEN];
+	ApikeyMatch match;
+	size_t		from = 0;
+
+	while (apikey_find_match(text, len, &from, &match))
+	{
+		size_t		prefix = apikey_confirm_match(text, &match, digest);
+
+		must(from > match.secret && from <= len, "where to go on");
+		must(match.suffix + APIKEY_SUFFIX_LEN <= len, "where a suffix is");
+		if (prefix > 0)
+			begins[match.secret - 1 - prefix] = true;
+	}
+	for (size_t i = 0; i < len; i++)
+		must(begins[i] == reference_begins((uint8 *) text + i, len - i),
+			 "what is found");
+	(void) apikey_is_cut_short(text, len);
+	free(text);
+}
+
 /* As a setting's text, which ends at a zero. */
 static void
 judge_prefix(const uint8 *data, size_t size)
@@ -349,7 +453,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 
 	if (size == 0)
 		return 0;
-	mode = *data % 4;
+	mode = *data % 8;
 	input = data + 1;
 	input_left = size - 1;
 	after_input = 0;
@@ -360,6 +464,8 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 		judge_prefix(data + 1, size - 1);
 		(void) judge(data + 1, size - 1);
 	}
+	else if (mode >= 4)
+		make_and_find();
 	else
 		make_and_change();
 	return 0;

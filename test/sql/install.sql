@@ -14,12 +14,12 @@ SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS apikeys, pgcrypto CASCADE;
 RESET client_min_messages;
 
-CREATE ROLE install_nobody;
-CREATE ROLE install_app;
-CREATE ROLE install_admin;
+CREATE ROLE regress_install_nobody;
+CREATE ROLE regress_install_app;
+CREATE ROLE regress_install_admin;
 
 -- only a superuser installs it, and pgcrypto comes with it only if asked for
-SET ROLE install_nobody;
+SET ROLE regress_install_nobody;
 CREATE EXTENSION apikeys CASCADE;
 RESET ROLE;
 CREATE EXTENSION apikeys;
@@ -131,7 +131,7 @@ SELECT r.relname || '.' || a.attname AS "column",
 	a.attnotnull AS "not null",
 	CASE a.attgenerated WHEN 's' THEN 'generated: ' ELSE '' END
 		|| pg_get_expr(d.adbin, d.adrelid) AS "default",
-	has_column_privilege('install_nobody', r.oid, a.attnum, 'SELECT') AS "all read it"
+	has_column_privilege('regress_install_nobody', r.oid, a.attnum, 'SELECT') AS "all read it"
 FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid
 	LEFT JOIN pg_collation l ON l.oid = a.attcollation
 	LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
@@ -165,13 +165,13 @@ ORDER BY r.relname COLLATE "C";
 
 -- the same asked of a role without anything
 SELECT r AS role, has_schema_privilege(r, 'apikeys_private', 'USAGE') AS names_tables, has_schema_privilege(r, 'apikeys_private', 'CREATE') AS adds_to_them
-FROM unnest('{install_nobody,install_app,install_admin,pg_monitor,pg_database_owner,pg_checkpoint}'::name[]) AS r;
+FROM unnest('{regress_install_nobody,regress_install_app,regress_install_admin,pg_monitor,pg_database_owner,pg_checkpoint}'::name[]) AS r;
 SELECT r.relname, p AS privilege
 FROM relations r, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p
-WHERE r.relkind IN ('r', 'v') AND has_table_privilege('install_nobody', r.oid, p)
+WHERE r.relkind IN ('r', 'v') AND has_table_privilege('regress_install_nobody', r.oid, p)
 ORDER BY r.relname COLLATE "C", p;
 SELECT count(*) AS with_a_column_to_change FROM relations r
-WHERE r.relkind IN ('r', 'v') AND has_any_column_privilege('install_nobody', r.oid, 'INSERT, UPDATE, REFERENCES');
+WHERE r.relkind IN ('r', 'v') AND has_any_column_privilege('regress_install_nobody', r.oid, 'INSERT, UPDATE, REFERENCES');
 
 SELECT v.viewname || '(' || string_agg(a.attname, ', ' ORDER BY a.attnum) || ')' AS view
 FROM (VALUES ('apikeys'), ('apikeys_mine'), ('apikeys_legacy')) AS v (viewname)
@@ -193,7 +193,7 @@ ORDER BY r.relname COLLATE "C", t.tgname COLLATE "C";
 -- Functions
 --
 
-SELECT apikey_grant_application('install_app');
+SELECT apikey_grant_application('regress_install_app');
 
 SELECT proname || '(' || pg_get_function_arguments(oid) || ')' AS function,
 	pg_get_function_result(oid) AS result
@@ -201,8 +201,8 @@ FROM functions ORDER BY proname COLLATE "C";
 
 -- Who: all, those to whom the application's are granted, or the owner only.
 SELECT proname AS function,
-	CASE WHEN has_function_privilege('install_nobody', oid, 'EXECUTE') THEN 'all'
-		WHEN has_function_privilege('install_app', oid, 'EXECUTE') THEN 'app'
+	CASE WHEN has_function_privilege('regress_install_nobody', oid, 'EXECUTE') THEN 'all'
+		WHEN has_function_privilege('regress_install_app', oid, 'EXECUTE') THEN 'app'
 		ELSE 'owner' END AS who,
 	CASE provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END AS volatility,
 	CASE proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END AS parallel,
@@ -233,8 +233,8 @@ WHERE name LIKE 'apikeys.%' ORDER BY name COLLATE "C";
 --
 
 SELECT apikey_save_org('install', 'Old', 'enterprise');
-SELECT apikey_save_member('install', 'ann', 'ann@install.example', 'admin', 'install_admin');
-SET ROLE install_admin;
+SELECT apikey_save_member('install', 'ann', 'ann@install.example', 'admin', 'regress_install_admin');
+SET ROLE regress_install_admin;
 SELECT apikey_create('old', 'admin') AS old \gset
 RESET ROLE;
 SELECT apikey_check_level(:'old', 'admin') FROM generate_series(1, 3);
@@ -288,14 +288,14 @@ SET search_path = pg_catalog;
 SELECT :api.apikey_check_level(:'old', 'standard') FROM generate_series(1, 2);
 
 SELECT :api.apikey_save_org('install', 'New', 'enterprise');
-SELECT :api.apikey_save_member('install', 'ann', 'ann@install.example', 'admin', 'install_admin');
+SELECT :api.apikey_save_member('install', 'ann', 'ann@install.example', 'admin', 'regress_install_admin');
 SELECT :api.apikey_save_member('install', 'bob', 'bob@install.example', 'architect');
 SELECT :api.apikey_install_capabilities();
 SELECT :api.apikey_import_legacy('install', 'a key of former times');
-SELECT :api.apikey_grant_application('install_app');
+SELECT :api.apikey_grant_application('regress_install_app');
 
 -- a member
-SET ROLE install_admin;
+SET ROLE regress_install_admin;
 SELECT :api.apikey_current_org(), :api.apikey_current_user(), :api.apikey_current_role(),
 	:api.apikey_current_level(), :api.apikey_current_suffix(), :api.apikey_allows('create_block_rules');
 SELECT :api.apikey_create('one', 'admin') AS one \gset
@@ -310,7 +310,7 @@ SELECT :api.apikey_delete(:api.apikey_suffix(:'three'));
 RESET ROLE;
 
 -- the application
-SET ROLE install_app;
+SET ROLE regress_install_app;
 SELECT v.label, :api.apikey_is_wellformed(v.key) AS wellformed,
 	v.key ~ ('^' || :api.apikey_pattern() || '$') AS matches,
 	:api.apikey_check_level(v.key, 'architect') AS architect,
@@ -344,8 +344,8 @@ ALTER EXTENSION pgcrypto SET SCHEMA "Crypto %1";
 SELECT :api.apikey_save_org('install 3', 'A third');
 SELECT :api.apikey_import_legacy('install 3', 'a third key of former times');
 SELECT :api.apikey_check('a third key of former times', 'create_block_rules');
-SELECT :api.apikey_grant_application('install_app');
-SET ROLE install_admin;
+SELECT :api.apikey_grant_application('regress_install_app');
+SET ROLE regress_install_admin;
 SELECT :api.apikey_create('five', 'architect') AS five \gset
 SELECT :api.apikey_delete_all('bob');
 SELECT :api.apikey_delete_legacy();
@@ -378,4 +378,4 @@ SELECT apikey_save_org('install', 'Newest');
 SELECT name FROM apikeys_private.apikey_org WHERE org_id = 'install';
 SELECT apikey_remove_org('install');
 
-DROP ROLE install_nobody, install_app, install_admin;
+DROP ROLE regress_install_nobody, regress_install_app, regress_install_admin;

@@ -69,7 +69,8 @@ SELECT label, i.* FROM (VALUES
 	(17, 'native but for the suffix', 'ak.' || repeat('x', 43)),
 	(18, 'native but for a shorter suffix', 'ak.' || repeat('x', 43) || '/000000'),
 	(19, 'native but for a longer secret', 'ak.' || repeat('x', 44) || '/0000000'),
-	(20, 'native but for the prefix', 'Ak.' || repeat('x', 43) || '/0000000')
+	(20, 'native but for the prefix', 'Ak.' || repeat('x', 43) || '/0000000'),
+	(21, 'native but for punctuation in the suffix', 'ak.' || repeat('x', 43) || '/000-000')
 ) v (n, label, key), pg_temp.import(key) i ORDER BY n;
 SELECT apikey_import_legacy('legacy-try', 'too short');
 SELECT pg_temp.try($$SELECT apikey_import_legacy(NULL, 'legacy-key-of-none')$$) AS no_id,

@@ -10,11 +10,11 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 SET apikeys.session_principal = on;	-- so that a principal can last
 
-CREATE ROLE limits_app;
-CREATE ROLE limits_ann;
-SELECT apikey_grant_application('limits_app');
+CREATE ROLE regress_limits_app;
+CREATE ROLE regress_limits_ann;
+SELECT apikey_grant_application('regress_limits_app');
 SELECT apikey_save_org('limits', 'Limits', 'enterprise');
-SELECT apikey_save_member('limits', 'ann', 'ann@limits.example', 'admin', 'limits_ann');
+SELECT apikey_save_member('limits', 'ann', 'ann@limits.example', 'admin', 'regress_limits_ann');
 
 -- How a statement ends that a role runs; it stays done.
 CREATE FUNCTION pg_temp.try(role name, statement text, VARIADIC args text[] DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
@@ -92,10 +92,10 @@ SELECT pg_temp.fetched('length(v)', '>') > 10 AS compressed, pg_temp.fetched('le
 SELECT apikey_check_level(v, 'standard'), apikey_is_wellformed(v), apikey_suffix(v), apikey_me(v), apikeys_private.apikey_is_id(v), apikeys_private.apikey_is_name(v) FROM huge;
 -- the functions that are not asked so often refuse it as well
 SELECT call, pg_temp.try(r, format('SELECT %s FROM huge WHERE octet_length(v) < 1000000', call)) FROM (VALUES
-	('limits_app', 'apikey_authenticate(v)'), ('owner', 'apikey_import_legacy(''limits'', v)'), ('limits_app', 'apikey_act_as(v, v)'),
-	('limits_app', 'apikey_save_org(v, ''a'')'), ('limits_app', 'apikey_save_member(''limits'', v, ''a'')'), ('limits_app', 'apikey_remove_member(v, v)'),
-	('limits_app', 'apikey_check(v, v)'), ('limits_ann', 'apikey_create(v)'), ('limits_ann', 'apikey_update(v, v)'),
-	('limits_ann', 'apikey_delete(v)'), ('limits_ann', 'apikey_rotate(v)'), ('limits_ann', 'apikey_delete_all(v)')) AS c (r, call);
+	('regress_limits_app', 'apikey_authenticate(v)'), ('owner', 'apikey_import_legacy(''limits'', v)'), ('regress_limits_app', 'apikey_act_as(v, v)'),
+	('regress_limits_app', 'apikey_save_org(v, ''a'')'), ('regress_limits_app', 'apikey_save_member(''limits'', v, ''a'')'), ('regress_limits_app', 'apikey_remove_member(v, v)'),
+	('regress_limits_app', 'apikey_check(v, v)'), ('regress_limits_ann', 'apikey_create(v)'), ('regress_limits_ann', 'apikey_update(v, v)'),
+	('regress_limits_ann', 'apikey_delete(v)'), ('regress_limits_ann', 'apikey_rotate(v)'), ('regress_limits_ann', 'apikey_delete_all(v)')) AS c (r, call);
 TRUNCATE huge;
 
 -- Compressed, out of line, or packed, a key is the key that it is. The filler
@@ -103,7 +103,7 @@ TRUNCATE huge;
 CREATE TEMPORARY TABLE stored (packed text, compressed text, external text, external_native text, filler text);
 ALTER TABLE stored ALTER packed SET STORAGE MAIN, ALTER external SET STORAGE EXTERNAL, ALTER external_native SET STORAGE EXTERNAL, ALTER filler SET STORAGE PLAIN;
 ALTER TABLE stored SET (toast_tuple_target = 128);
-SET ROLE limits_ann;
+SET ROLE regress_limits_ann;
 SELECT apikey_create('stored', 'admin') AS stored \gset
 RESET ROLE;
 SELECT apikey_import_legacy('limits', repeat('0123456789', 25));
@@ -145,7 +145,7 @@ CREATE FUNCTION pg_temp.named(name text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	key text; kept text;
 BEGIN
-	PERFORM set_config('role', 'limits_ann', true);
+	PERFORM set_config('role', 'regress_limits_ann', true);
 	key := apikey_create(name);
 	PERFORM apikey_update(apikey_suffix(key), 'other');
 	PERFORM apikey_update(apikey_suffix(key), name);
@@ -208,7 +208,7 @@ CREATE FUNCTION pg_temp.until(expires_at timestamptz) RETURNS text LANGUAGE plpg
 DECLARE
 	key text; result text;
 BEGIN
-	PERFORM set_config('role', 'limits_ann', true);
+	PERFORM set_config('role', 'regress_limits_ann', true);
 	BEGIN
 		key := apikey_create('until', 'standard', expires_at);
 		PERFORM set_config('role', session_user, true);
@@ -216,7 +216,7 @@ BEGIN
 	EXCEPTION WHEN OTHERS THEN
 		result := SQLSTATE || ': ' || SQLERRM;
 	END;
-	PERFORM set_config('role', 'limits_ann', true);
+	PERFORM set_config('role', 'regress_limits_ann', true);
 	BEGIN
 		key := apikey_create('until');
 		PERFORM apikey_update(apikey_suffix(key), expires_at => until.expires_at);
@@ -240,7 +240,7 @@ CREATE FUNCTION pg_temp.rotated("overlap" interval, expires_at timestamptz) RETU
 DECLARE
 	old text; new text; o record; n record;
 BEGIN
-	PERFORM set_config('role', 'limits_ann', true);
+	PERFORM set_config('role', 'regress_limits_ann', true);
 	old := apikey_create('rotated', 'standard', rotated.expires_at);
 	new := apikey_rotate(apikey_suffix(old), rotated.overlap);
 	PERFORM set_config('role', session_user, true);
@@ -256,9 +256,9 @@ SELECT overlap, pg_temp.rotated(overlap, 'infinity') AS of_infinity, pg_temp.rot
 FROM unnest('{0,1 hour,29 days,31 days,100 years,-1 microsecond,-1 month 29 days,-100 years,200000 years,178000000 years,-178000000 years}'::interval[]) AS overlap;
 
 -- and values of enums that do not exist
-SELECT pg_temp.try('limits_ann', 'SELECT apikey_create(''a'', $1[1]::apikey_level)', l) FROM unnest('{guest,ADMIN,""," admin"}'::text[]) AS l;
-SELECT pg_temp.try('limits_app', 'SELECT apikey_save_org(''limits'', ''a'', $1[1]::apikey_plan)', 'gold'), pg_temp.try('limits_app', 'SELECT apikey_save_member(''limits'', ''a'', ''a'', $1[1]::apikey_role)', 'owner');
+SELECT pg_temp.try('regress_limits_ann', 'SELECT apikey_create(''a'', $1[1]::apikey_level)', l) FROM unnest('{guest,ADMIN,""," admin"}'::text[]) AS l;
+SELECT pg_temp.try('regress_limits_app', 'SELECT apikey_save_org(''limits'', ''a'', $1[1]::apikey_plan)', 'gold'), pg_temp.try('regress_limits_app', 'SELECT apikey_save_member(''limits'', ''a'', ''a'', $1[1]::apikey_role)', 'owner');
 
 SELECT apikey_remove_org('limits');
-DROP OWNED BY limits_app;
-DROP ROLE limits_app, limits_ann;
+DROP OWNED BY regress_limits_app;
+DROP ROLE regress_limits_app, regress_limits_ann;

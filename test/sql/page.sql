@@ -126,6 +126,23 @@ SELECT count(*) FROM apikey_page(search => left(:'value', -1) || 'U');
 SELECT sort, count(*), count(DISTINCT suffix) FROM unnest('{created_at,name,suffix,owner_id,expires_at,last_used_at}'::text[]) sort,
 	LATERAL pg_temp.pages('all', sort, true, 7, 'key 3') GROUP BY sort ORDER BY sort;
 COMMIT;
+-- by the owner alone, and in the longest name, whose letters have several bytes
+BEGIN;
+SELECT apikey_save_member('page', 'kim', 'other@page.example') \gset
+SELECT apikey_act_as('page', 'kim');
+SELECT apikey_is_wellformed(apikey_create(repeat('€', 94) || 'Needle'));
+SELECT length(name) AS letters, octet_length(name) AS bytes FROM apikey_page(search => 'nEEDLE');
+COMMIT;
+BEGIN;
+SELECT apikey_act_as('page', 'ann');
+SELECT search, count(*) AS found FROM unnest('{kim,needle,€nee}'::text[]) search,
+	LATERAL apikey_page(size => 1000, search => search) GROUP BY search ORDER BY search;
+SELECT apikey_delete_all('kim');
+-- a whole value is no part of a name, though somebody has given it as one
+SELECT apikey_is_wellformed(apikey_create(:'value'));
+SELECT name = '50%_off' AS own FROM apikey_page(search => :'value');
+ROLLBACK;
+SELECT apikey_remove_member('page', 'kim') \gset
 -- of a member's own keys only
 BEGIN;
 SELECT apikey_act_as('page', 'bob');
@@ -167,16 +184,50 @@ SELECT apikey_act_as('page', 'ann');
 SELECT arguments, pg_temp.try(arguments) FROM unnest(ARRAY[
 	$$tab => 'others'$$, $$tab => NULL$$, $$sort => 'digest'$$, $$sort => NULL$$, $$descending => NULL$$,
 	$$size => NULL$$, $$size => 0$$, $$size => -1$$, $$size => 1001$$,
-	$$after => ''$$, $$after => 'created_at'$$, $$after => 'created_at,,'$$, $$after => 'created_at,0123456,1x'$$,
-	$$after => 'created_at,0123456,99999999999999999999'$$, $$after => 'created_at,012345,1'$$, $$after => 'created_at,01234/6,1'$$,
-	$$after => 'name,0123456,a'$$, $$after => 'name,,a', sort => 'name'$$, $$after => repeat('x', 2000)$$,
-	$$after => 'created_at,0123456,-9223372036854775808'$$, $$after => 'created_at,,9223372036854775807', size => 1000$$,
-	$$after => 'name,,', sort => 'name'$$, $$after => 'name,,', sort => 'name', descending => false$$,
-	$$after => 'name,0123456,', sort => 'name', descending => false, size => 1000$$]) WITH ORDINALITY AS a (arguments, ordinal)
+	$$after => ''$$, $$after => 'all,created_at,desc'$$, $$after => 'all,created_at,desc,'$$, $$after => 'all,created_at,desc,,'$$,
+	$$after => 'all,created_at,desc,0123456,1x'$$, $$after => 'all,created_at,desc,0123456,99999999999999999999'$$,
+	$$after => 'all,created_at,desc,012345,1'$$, $$after => 'all,created_at,desc,01234/6,1'$$,
+	$$after => 'all,name,desc,,a', sort => 'name'$$, $$after => 'all,name,desc,0123456,' || repeat('a', 2000), sort => 'name'$$, $$after => repeat('x', 2000)$$,
+	$$after => 'all,created_at,desc,0123456,-9223372036854775808'$$, $$after => 'all,created_at,desc,,9223372036854775807', size => 1000$$,
+	$$after => 'all,name,desc,,', sort => 'name'$$, $$after => 'all,name,asc,,', sort => 'name', descending => false$$,
+	$$after => 'all,name,asc,0123456,', sort => 'name', descending => false, size => 1000$$]) WITH ORDINALITY AS a (arguments, ordinal)
 ORDER BY ordinal;
+-- A cursor is good for the tab, sort and direction that it was made for.
+SELECT count(*) AS cursors, count(*) FILTER (WHERE result ~ '^22023') AS refused,
+	count(*) FILTER (WHERE result !~ '^22023' AND (a.tab, a.sort, a.descending) = (b.tab, b.sort, b.descending)) AS right_ones
+FROM (SELECT * FROM unnest('{all,mine}'::text[]) tab, unnest('{created_at,name,last_used_at}'::text[]) sort, unnest('{f,t}'::boolean[]) descending,
+		LATERAL (SELECT cursor FROM apikey_page(tab, sort, descending, size => 1)) p) a,
+	(SELECT * FROM unnest('{all,mine}'::text[]) tab, unnest('{created_at,name,last_used_at}'::text[]) sort, unnest('{f,t}'::boolean[]) descending) b,
+	pg_temp.try(format('tab => %L, sort => %L, descending => %L, after => %L', b.tab, b.sort, b.descending, a.cursor)) result;
+COMMIT;
+
+--
+-- What cannot be found is not looked for
+--
+RESET SESSION AUTHORIZATION;
+CREATE FUNCTION pg_temp.reads(arguments text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	tables oid[] := ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = 'apikeys_private.apikey_key'::regclass);
+	before bigint := (SELECT sum(pg_stat_get_xact_tuples_returned(t)) FROM unnest(tables) t);
+BEGIN
+	EXECUTE 'SELECT count(*) FROM apikey_page(' || arguments || ')';
+	RETURN (SELECT sum(pg_stat_get_xact_tuples_returned(t)) FROM unnest(tables) t) - before;
+END $$;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_page_app;
+SET SESSION AUTHORIZATION regress_page_app;
+BEGIN;
+SELECT apikey_act_as('page', 'ann');
+SELECT what, pg_temp.reads(arguments) FROM (VALUES
+	('a part of a name', $$search => 'key 3'$$),
+	('a whole value', format('search => %L', :'value')),
+	('a whole value, in one''s own', format('tab => ''mine'', search => %L', :'value')),
+	('a value with a wrong suffix', format('search => left(%L, -1) || ''U''', :'value')),
+	('more than a value has', $$search => repeat('x', 256)$$),
+	('behind the legacy key', $$sort => 'name', descending => false, after => 'all,name,asc,,'$$)) AS v (what, arguments);
 COMMIT;
 
 RESET SESSION AUTHORIZATION;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_page_app;
 SELECT apikey_remove_org('page'), apikey_remove_org('page-two') \gset
 DROP OWNED BY regress_page_app;
 DROP ROLE regress_page_app;

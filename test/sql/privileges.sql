@@ -10,16 +10,16 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 
-CREATE ROLE privileges_nobody;
-CREATE ROLE privileges_ann;
-CREATE ROLE privileges_app;
-CREATE ROLE privileges_helper;
-CREATE ROLE "privileges ""Odd"", PUBLIC; --";
-CREATE ROLE privileges_reader;
+CREATE ROLE regress_privileges_nobody;
+CREATE ROLE regress_privileges_ann;
+CREATE ROLE regress_privileges_app;
+CREATE ROLE regress_privileges_helper;
+CREATE ROLE "regress_privileges ""Odd"", PUBLIC; --";
+CREATE ROLE regress_privileges_reader;
 SELECT apikey_save_org('privileges', 'Privileges', 'enterprise');
-SELECT apikey_save_member('privileges', 'ann', 'ann@privileges.example', 'admin', 'privileges_ann');
+SELECT apikey_save_member('privileges', 'ann', 'ann@privileges.example', 'admin', 'regress_privileges_ann');
 SELECT apikey_import_legacy('privileges', 'a legacy key of privileges');
-SET ROLE privileges_ann;
+SET ROLE regress_privileges_ann;
 SELECT apikey_create('ann''s', 'admin') AS key \gset
 RESET ROLE;
 
@@ -52,36 +52,36 @@ CREATE TEMPORARY VIEW functions AS
 
 -- what only tables, policies and views use, nobody can name
 SELECT r AS role, result, count(*) > 10 AS many, count(*) = (SELECT count(*) FROM functions WHERE private) AS all_of_them
-FROM unnest('{privileges_nobody,privileges_ann,privileges_app}'::name[]) AS r, functions, pg_temp.try(r, call) AS result
+FROM unnest('{regress_privileges_nobody,regress_privileges_ann,regress_privileges_app}'::name[]) AS r, functions, pg_temp.try(r, call) AS result
 WHERE private GROUP BY r, result ORDER BY r;
 -- and the rest of what follows holds also for whoever a DBA let name it
-GRANT USAGE ON SCHEMA apikeys_private TO privileges_nobody, privileges_ann, privileges_app;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_privileges_nobody, regress_privileges_ann, regress_privileges_app;
 -- refused to a role without anything, by the catalogs and by trying
-SELECT function, pg_temp.try('privileges_nobody', call) AS result FROM functions
-WHERE NOT has_function_privilege('privileges_nobody', oid, 'EXECUTE') ORDER BY proname COLLATE "C";
+SELECT function, pg_temp.try('regress_privileges_nobody', call) AS result FROM functions
+WHERE NOT has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE') ORDER BY proname COLLATE "C";
 -- allowed, and no call of an allowed one ends in a lack of privilege on a
 -- function or table: members need no more
 SELECT function FROM functions
-WHERE has_function_privilege('privileges_nobody', oid, 'EXECUTE') ORDER BY proname COLLATE "C";
-SELECT function, result FROM functions, pg_temp.try('privileges_nobody', call) AS result
-WHERE has_function_privilege('privileges_nobody', oid, 'EXECUTE') AND result LIKE '42501: permission denied%';
-REVOKE USAGE ON SCHEMA apikeys_private FROM privileges_nobody, privileges_ann, privileges_app;
-SELECT function, result FROM functions, pg_temp.try('privileges_nobody', call) AS result
-WHERE NOT private AND has_function_privilege('privileges_nobody', oid, 'EXECUTE') AND result LIKE '42501: permission denied%';
+WHERE has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE') ORDER BY proname COLLATE "C";
+SELECT function, result FROM functions, pg_temp.try('regress_privileges_nobody', call) AS result
+WHERE has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE') AND result LIKE '42501: permission denied%';
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_privileges_nobody, regress_privileges_ann, regress_privileges_app;
+SELECT function, result FROM functions, pg_temp.try('regress_privileges_nobody', call) AS result
+WHERE NOT private AND has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE') AND result LIKE '42501: permission denied%';
 
 -- what the grant adds, no more and no less
-SELECT apikey_grant_application('privileges_app');
+SELECT apikey_grant_application('regress_privileges_app');
 SELECT function FROM functions
-WHERE has_function_privilege('privileges_app', oid, 'EXECUTE') AND NOT has_function_privilege('privileges_nobody', oid, 'EXECUTE')
+WHERE has_function_privilege('regress_privileges_app', oid, 'EXECUTE') AND NOT has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE')
 ORDER BY proname COLLATE "C";
-SELECT function, result FROM functions, pg_temp.try('privileges_app', call) AS result
-WHERE NOT private AND has_function_privilege('privileges_app', oid, 'EXECUTE') AND result LIKE '42501: permission denied%';
-SELECT count(*) FILTER (WHERE has_function_privilege('privileges_app', oid, 'EXECUTE WITH GRANT OPTION')) AS may_pass_on FROM functions;
+SELECT function, result FROM functions, pg_temp.try('regress_privileges_app', call) AS result
+WHERE NOT private AND has_function_privilege('regress_privileges_app', oid, 'EXECUTE') AND result LIKE '42501: permission denied%';
+SELECT count(*) FILTER (WHERE has_function_privilege('regress_privileges_app', oid, 'EXECUTE WITH GRANT OPTION')) AS may_pass_on FROM functions;
 -- nothing on tables; what it does there, it does through functions
-SELECT count(*) AS relations, count(*) FILTER (WHERE has_table_privilege('privileges_app', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')) AS changeable
+SELECT count(*) AS relations, count(*) FILTER (WHERE has_table_privilege('regress_privileges_app', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')) AS changeable
 FROM pg_class c WHERE c.relname LIKE 'apikey%' AND c.relkind IN ('r', 'v') AND c.relnamespace IN ('public'::regnamespace, 'apikeys_private'::regnamespace);
-SELECT has_schema_privilege('privileges_app', 'public', 'USAGE') AS names_functions, has_schema_privilege('privileges_app', 'apikeys_private', 'USAGE') AS names_tables;
-SET ROLE privileges_app;
+SELECT has_schema_privilege('regress_privileges_app', 'public', 'USAGE') AS names_functions, has_schema_privilege('regress_privileges_app', 'apikeys_private', 'USAGE') AS names_tables;
+SET ROLE regress_privileges_app;
 BEGIN;
 SELECT apikey_save_org('privileges 2', 'Privileges 2'), apikey_save_member('privileges 2', 'bob', 'bob@privileges.example');
 SELECT apikey_act_as('privileges 2', 'bob');
@@ -91,33 +91,33 @@ SELECT apikey_remove_member('privileges 2', 'bob'), apikey_remove_org('privilege
 COMMIT;
 RESET ROLE;
 -- again, it is the same
-SELECT apikey_grant_application('privileges_app');
+SELECT apikey_grant_application('regress_privileges_app');
 
 -- a role whose name needs care
-SELECT apikey_grant_application('"privileges ""Odd"", PUBLIC; --"');
-SELECT count(*) FILTER (WHERE has_function_privilege('privileges "Odd", PUBLIC; --', oid, 'EXECUTE') <> has_function_privilege('privileges_app', oid, 'EXECUTE')) AS different,
-	count(*) FILTER (WHERE has_function_privilege('privileges_nobody', oid, 'EXECUTE') <> EXISTS (SELECT FROM aclexplode((SELECT coalesce(proacl, acldefault('f', proowner)) FROM pg_proc p WHERE p.oid = f.oid)) WHERE grantee = 0)) AS "of all"
+SELECT apikey_grant_application('"regress_privileges ""Odd"", PUBLIC; --"');
+SELECT count(*) FILTER (WHERE has_function_privilege('regress_privileges "Odd", PUBLIC; --', oid, 'EXECUTE') <> has_function_privilege('regress_privileges_app', oid, 'EXECUTE')) AS different,
+	count(*) FILTER (WHERE has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE') <> EXISTS (SELECT FROM aclexplode((SELECT coalesce(proacl, acldefault('f', proowner)) FROM pg_proc p WHERE p.oid = f.oid)) WHERE grantee = 0)) AS "of all"
 FROM functions f;
 
 -- nobody but the owner grants, not even who was let call it by mistake
-SELECT pg_temp.try('privileges_nobody', 'SELECT apikey_grant_application(''privileges_nobody'')');
-SELECT pg_temp.try('privileges_app', 'SELECT apikey_grant_application(''privileges_nobody'')');
-GRANT EXECUTE ON FUNCTION apikey_grant_application TO privileges_helper;
-SELECT pg_temp.try('privileges_helper', 'SELECT apikey_grant_application(''privileges_helper'')');
-SELECT count(*) FILTER (WHERE has_function_privilege('privileges_helper', oid, 'EXECUTE') AND NOT has_function_privilege('privileges_nobody', oid, 'EXECUTE')) AS gained
+SELECT pg_temp.try('regress_privileges_nobody', 'SELECT apikey_grant_application(''regress_privileges_nobody'')');
+SELECT pg_temp.try('regress_privileges_app', 'SELECT apikey_grant_application(''regress_privileges_nobody'')');
+GRANT EXECUTE ON FUNCTION apikey_grant_application TO regress_privileges_helper;
+SELECT pg_temp.try('regress_privileges_helper', 'SELECT apikey_grant_application(''regress_privileges_helper'')');
+SELECT count(*) FILTER (WHERE has_function_privilege('regress_privileges_helper', oid, 'EXECUTE') AND NOT has_function_privilege('regress_privileges_nobody', oid, 'EXECUTE')) AS gained
 FROM functions WHERE proname <> 'apikey_grant_application';
 -- members of the role have it by it; SET ROLE needs no more
-GRANT privileges_app TO privileges_helper;
-SELECT pg_temp.try('privileges_helper', 'SELECT apikey_check_level(''a'', ''standard'')');
+GRANT regress_privileges_app TO regress_privileges_helper;
+SELECT pg_temp.try('regress_privileges_helper', 'SELECT apikey_check_level(''a'', ''standard'')');
 
 -- trigger functions serve nobody's triggers, not even of whoever could name them
-GRANT USAGE ON SCHEMA apikeys_private TO privileges_nobody;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_privileges_nobody;
 CREATE TEMPORARY TABLE mine (org_id text);
 GRANT ALL ON mine TO PUBLIC;
-SELECT function, pg_temp.try('privileges_nobody', format('CREATE TRIGGER t AFTER UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION %s', function)) AS result
+SELECT function, pg_temp.try('regress_privileges_nobody', format('CREATE TRIGGER t AFTER UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION %s', function)) AS result
 FROM functions WHERE proname ~ 'guard|announce|carry' ORDER BY proname COLLATE "C";
 DROP TABLE mine;
-REVOKE USAGE ON SCHEMA apikeys_private FROM privileges_nobody;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_privileges_nobody;
 -- nor does anything else call them
 SELECT function, pg_temp.try(current_user, 'SELECT ' || function) AS result
 FROM functions WHERE proname ~ 'guard|announce|carry' ORDER BY proname COLLATE "C";
@@ -139,17 +139,17 @@ INSERT INTO asked (query) VALUES
 	('SELECT digest FROM apikeys'), ('SELECT key_id FROM apikeys'), ('SELECT apikeys.ctid FROM apikeys'), ('SELECT digest FROM apikeys_legacy');
 -- the tables cannot be named
 SELECT r AS role, pg_temp.try(r, query) AS result, count(*) > 20 AS many
-FROM asked, unnest('{privileges_nobody,privileges_ann,privileges_app}'::name[]) AS r
+FROM asked, unnest('{regress_privileges_nobody,regress_privileges_ann,regress_privileges_app}'::name[]) AS r
 WHERE query LIKE '%apikeys\_private.%' GROUP BY 1, 2 ORDER BY 1, 2;
-SET ROLE privileges_ann;
+SET ROLE regress_privileges_ann;
 COPY apikeys_private.apikey_key (name) TO STDOUT;
 SELECT 'apikeys_private.apikey_key'::regclass;
 RESET ROLE;
 -- and where a DBA let them be named
-GRANT USAGE ON SCHEMA apikeys_private TO privileges_nobody, privileges_ann, privileges_app;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_privileges_nobody, regress_privileges_ann, regress_privileges_app;
 SELECT query, string_agg(DISTINCT pg_temp.try(r, query), ' / ') AS result
-FROM asked, unnest('{privileges_nobody,privileges_ann,privileges_app}'::name[]) AS r GROUP BY n, query ORDER BY n;
-SET ROLE privileges_ann;
+FROM asked, unnest('{regress_privileges_nobody,regress_privileges_ann,regress_privileges_app}'::name[]) AS r GROUP BY n, query ORDER BY n;
+SET ROLE regress_privileges_ann;
 COPY apikeys_private.apikey_key TO STDOUT;
 COPY apikeys_private.apikey_key (digest) TO STDOUT;
 COPY (SELECT digest FROM apikeys_private.apikey_key) TO STDOUT;
@@ -158,19 +158,19 @@ RESET ROLE;
 SELECT r AS role, pg_temp.try(r, 'SELECT org_id, owner_id, name, level, suffix, created_at, expires_at FROM apikeys_private.apikey_key') AS keys,
 	pg_temp.try(r, 'SELECT org_id, created_at FROM apikeys_private.apikey_legacy') AS legacy, pg_temp.try(r, 'SELECT org_id, user_id, email FROM apikeys_private.apikey_member') AS members,
 	pg_temp.try(r, 'SELECT * FROM apikeys') AS list
-FROM unnest('{privileges_nobody,privileges_ann}'::name[]) AS r;
-SET ROLE privileges_nobody;
+FROM unnest('{regress_privileges_nobody,regress_privileges_ann}'::name[]) AS r;
+SET ROLE regress_privileges_nobody;
 SELECT (SELECT count(*) FROM apikeys) AS list, (SELECT count(*) FROM apikeys_mine) AS mine, (SELECT count(*) FROM apikeys_legacy) AS legacy,
 	(SELECT count(org_id) FROM apikeys_private.apikey_key) AS keys, (SELECT count(org_id) FROM apikeys_private.apikey_member) AS members, (SELECT count(org_id) FROM apikeys_private.apikey_legacy) AS legacy_keys;
-SET ROLE privileges_app;
+SET ROLE regress_privileges_app;
 SELECT (SELECT count(*) FROM apikeys) AS list, (SELECT count(*) FROM apikeys_mine) AS mine, (SELECT count(*) FROM apikeys_legacy) AS legacy,
 	(SELECT count(org_id) FROM apikeys_private.apikey_key) AS keys, (SELECT count(org_id) FROM apikeys_private.apikey_member) AS members, (SELECT count(org_id) FROM apikeys_private.apikey_legacy) AS legacy_keys;
 RESET ROLE;
 -- row-level security cannot be switched off, only fail
 SET row_security = off;
-SELECT pg_temp.try('privileges_nobody', 'SELECT name FROM apikeys_private.apikey_key') AS keys, pg_temp.try('privileges_ann', 'SELECT * FROM apikeys') AS list;
+SELECT pg_temp.try('regress_privileges_nobody', 'SELECT name FROM apikeys_private.apikey_key') AS keys, pg_temp.try('regress_privileges_ann', 'SELECT * FROM apikeys') AS list;
 RESET row_security;
-REVOKE USAGE ON SCHEMA apikeys_private FROM privileges_nobody, privileges_ann, privileges_app;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_privileges_nobody, regress_privileges_ann, regress_privileges_app;
 
 --
 -- Statements that change or lock
@@ -186,7 +186,7 @@ FROM (SELECT c.oid::regclass::text AS name, c.relkind FROM pg_class c JOIN pg_de
 		WHERE c.relkind IN ('r', 'v')) AS t,
 	(VALUES ('DELETE FROM %s'), ('INSERT INTO %s DEFAULT VALUES'), ('TRUNCATE %s'), ('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE'), ('LOCK TABLE %s IN ROW EXCLUSIVE MODE'),
 		('SELECT 1 FROM %s FOR UPDATE'), ('SELECT 1 FROM %s FOR KEY SHARE'), ('ALTER TABLE %s RENAME TO a'), ('COMMENT ON TABLE %s IS ''a'''), ('GRANT SELECT ON %s TO PUBLIC'), ('DROP TABLE %s'), ('REINDEX TABLE %s')) AS s (statement),
-	unnest('{privileges_nobody,privileges_ann,privileges_app}'::name[]) AS r
+	unnest('{regress_privileges_nobody,regress_privileges_ann,regress_privileges_app}'::name[]) AS r
 WHERE t.relkind = 'r' OR statement ~ '^(DELETE|INSERT|LOCK|SELECT)'
 GROUP BY t.name, s.statement;
 SELECT count(*) > 50 AS many, string_agg(DISTINCT substring(result FROM '^[^:]*: permission denied for \w+'), ', ') AS refusals
@@ -194,7 +194,7 @@ FROM refused WHERE name LIKE 'apikeys\_private.%';
 SELECT * FROM refused
 WHERE result !~ '^((42501: (permission denied for|must be owner of) |0A000: FOR (UPDATE|KEY SHARE) cannot be applied to the nullable side of an outer join)[^/]*( / )?)+$'
 ORDER BY name COLLATE "C", statement;
-GRANT USAGE ON SCHEMA apikeys_private TO privileges_nobody, privileges_ann, privileges_app;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_privileges_nobody, regress_privileges_ann, regress_privileges_app;
 SELECT count(*) > 50 AS many, string_agg(DISTINCT substring(result FROM '^[^:]*: permission denied for schema'), ', ') AS refusals
 FROM refused WHERE name LIKE 'apikeys\_private.%';
 SELECT * FROM refused
@@ -214,14 +214,14 @@ FROM (VALUES ('UPDATE apikeys_private.apikey_key SET level = ''admin'''), ('UPDA
 		('CREATE TEMPORARY TABLE a () INHERITS (apikeys_private.apikey_key)'),
 		('ALTER FUNCTION apikey_check_level(text, apikey_level) OWNER TO CURRENT_USER'), ('ALTER FUNCTION apikeys_private.apikey_is_name(text) LEAKPROOF'),
 		('ALTER TYPE apikey_level ADD VALUE ''root'''), ('CREATE OR REPLACE VIEW apikeys AS SELECT 1'), ('DROP EXTENSION apikeys'), ('ALTER EXTENSION apikeys UPDATE')) AS s (statement),
-	unnest('{privileges_nobody,privileges_ann,privileges_app}'::name[]) AS r
+	unnest('{regress_privileges_nobody,regress_privileges_ann,regress_privileges_app}'::name[]) AS r
 GROUP BY statement ORDER BY statement COLLATE "C";
 
 -- a foreign key, which would lock rows and tell which exist
-CREATE SCHEMA privileges AUTHORIZATION privileges_nobody;
-SELECT pg_temp.try('privileges_nobody', 'CREATE TABLE privileges.a (org_id text REFERENCES apikeys_private.apikey_org)');
+CREATE SCHEMA privileges AUTHORIZATION regress_privileges_nobody;
+SELECT pg_temp.try('regress_privileges_nobody', 'CREATE TABLE privileges.a (org_id text REFERENCES apikeys_private.apikey_org)');
 DROP SCHEMA privileges;
-REVOKE USAGE ON SCHEMA apikeys_private FROM privileges_nobody, privileges_ann, privileges_app;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_privileges_nobody, regress_privileges_ann, regress_privileges_app;
 
 --
 -- A DBA who grants a column
@@ -229,22 +229,22 @@ REVOKE USAGE ON SCHEMA apikeys_private FROM privileges_nobody, privileges_ann, p
 
 -- Row-level security holds for what is granted, and the digest stays out of
 -- sight of who may change the rest.
-GRANT SELECT (name), UPDATE (name), DELETE ON apikeys_private.apikey_key TO privileges_reader;
-SELECT pg_temp.try('privileges_reader', 'SELECT name FROM apikeys_private.apikey_key');
-GRANT USAGE ON SCHEMA apikeys_private TO privileges_reader;
-SELECT pg_temp.try('privileges_reader', 'SELECT name FROM apikeys_private.apikey_key'), pg_temp.try('privileges_reader', 'SELECT digest FROM apikeys_private.apikey_key'),
-	pg_temp.try('privileges_reader', 'UPDATE apikeys_private.apikey_key SET name = ''a'' RETURNING digest'), pg_temp.try('privileges_reader', 'DELETE FROM apikeys_private.apikey_key RETURNING key_id'),
-	pg_temp.try('privileges_reader', 'UPDATE apikeys_private.apikey_key SET level = ''admin''');
-SET ROLE privileges_reader;
+GRANT SELECT (name), UPDATE (name), DELETE ON apikeys_private.apikey_key TO regress_privileges_reader;
+SELECT pg_temp.try('regress_privileges_reader', 'SELECT name FROM apikeys_private.apikey_key');
+GRANT USAGE ON SCHEMA apikeys_private TO regress_privileges_reader;
+SELECT pg_temp.try('regress_privileges_reader', 'SELECT name FROM apikeys_private.apikey_key'), pg_temp.try('regress_privileges_reader', 'SELECT digest FROM apikeys_private.apikey_key'),
+	pg_temp.try('regress_privileges_reader', 'UPDATE apikeys_private.apikey_key SET name = ''a'' RETURNING digest'), pg_temp.try('regress_privileges_reader', 'DELETE FROM apikeys_private.apikey_key RETURNING key_id'),
+	pg_temp.try('regress_privileges_reader', 'UPDATE apikeys_private.apikey_key SET level = ''admin''');
+SET ROLE regress_privileges_reader;
 UPDATE apikeys_private.apikey_key SET name = 'a';
 DELETE FROM apikeys_private.apikey_key;
 RESET ROLE;
 SELECT name FROM apikeys_private.apikey_key WHERE org_id = 'privileges';
-REVOKE ALL ON apikeys_private.apikey_key FROM privileges_reader;
+REVOKE ALL ON apikeys_private.apikey_key FROM regress_privileges_reader;
 SELECT apikey_check_level(:'key', 'admin');
 
 \pset format aligned
 \pset footer on
 SELECT apikey_remove_org('privileges');
-DROP OWNED BY privileges_app, privileges_helper, privileges_reader, "privileges ""Odd"", PUBLIC; --";
-DROP ROLE privileges_nobody, privileges_ann, privileges_app, privileges_helper, privileges_reader, "privileges ""Odd"", PUBLIC; --";
+DROP OWNED BY regress_privileges_app, regress_privileges_helper, regress_privileges_reader, "regress_privileges ""Odd"", PUBLIC; --";
+DROP ROLE regress_privileges_nobody, regress_privileges_ann, regress_privileges_app, regress_privileges_helper, regress_privileges_reader, "regress_privileges ""Odd"", PUBLIC; --";

@@ -4,14 +4,14 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 SELECT current_user AS superuser \gset
-CREATE ROLE security_being_app LOGIN;		-- the application
-CREATE ROLE security_being_bob LOGIN;		-- a member
-CREATE ROLE security_being_user LOGIN;		-- no principal
-SELECT apikey_grant_application('security_being_app');
-GRANT SET ON PARAMETER apikeys.session_principal TO security_being_app;
+CREATE ROLE regress_being_app LOGIN;		-- the application
+CREATE ROLE regress_being_bob LOGIN;		-- a member
+CREATE ROLE regress_being_user LOGIN;		-- no principal
+SELECT apikey_grant_application('regress_being_app');
+GRANT SET ON PARAMETER apikeys.session_principal TO regress_being_app;
 SELECT apikey_save_org('security_being', 'Being', 'enterprise');
 SELECT apikey_save_member('security_being', 'ann', 'ann@example.com', 'admin');
-SELECT apikey_save_member('security_being', 'bob', 'bob@example.com', 'standard', 'security_being_bob');
+SELECT apikey_save_member('security_being', 'bob', 'bob@example.com', 'standard', 'regress_being_bob');
 SELECT apikey_save_member('security_being', 'eve', 'eve@example.com');
 BEGIN;
 SELECT apikey_act_as('security_being', 'ann');
@@ -22,7 +22,7 @@ COMMIT;
 SELECT apikey_import_legacy('security_being', 'security_being legacy');
 -- what the setting would have to hold, and whoever can write there
 SELECT concat_ws(chr(9), 'member', 'security_being', 'ann') AS ann_text,
-	format($$user=security_being_user options='-c apikeys.principal=%s'$$,
+	format($$user=regress_being_user options='-c apikeys.principal=%s'$$,
 		concat_ws(E'\\\\\t', 'member', 'security_being', 'ann')) AS ann_option \gset
 CREATE SCHEMA security_being;
 GRANT USAGE, CREATE ON SCHEMA security_being TO PUBLIC;
@@ -34,7 +34,7 @@ GRANT SELECT ON security_being.who TO PUBLIC;
 
 -- attack 7: giving the setting a value, by a user without and with a principal
 \set VERBOSITY terse
-SET ROLE security_being_user;
+SET ROLE regress_being_user;
 SELECT apikey_current_org();
 SET apikeys.principal = :'ann_text';
 SET SESSION apikeys.principal TO :'ann_text';
@@ -50,8 +50,8 @@ SELECT set_config('apikeys.principal', '', true);
 UPDATE pg_settings SET setting = :'ann_text' WHERE name = 'apikeys.principal';
 CREATE FUNCTION security_being.be() RETURNS text LANGUAGE sql SET apikeys.principal = 'member' RETURN apikey_current_user();
 CREATE FUNCTION security_being.be() RETURNS text LANGUAGE sql SET apikeys.principal FROM CURRENT RETURN apikey_current_user();
-ALTER ROLE security_being_user SET apikeys.principal = 'member';
-ALTER ROLE security_being_user SET apikeys.principal FROM CURRENT;
+ALTER ROLE regress_being_user SET apikeys.principal = 'member';
+ALTER ROLE regress_being_user SET apikeys.principal FROM CURRENT;
 -- the claims that other extensions believe
 SELECT set_config('request.jwt.claims', '{"sub": "ann", "org_id": "security_being", "role": "admin"}', false);
 SELECT set_config('request.jwt.claim.sub', 'ann', false);
@@ -61,16 +61,16 @@ RESET ROLE;
 SET apikeys.principal = :'ann_text';
 ALTER SYSTEM SET apikeys.principal = 'member';
 ALTER DATABASE contrib_regression SET apikeys.principal = 'member';
-ALTER ROLE security_being_user SET apikeys.principal = 'member';
+ALTER ROLE regress_being_user SET apikeys.principal = 'member';
 -- with a principal, FROM CURRENT does not make it last
-SET ROLE security_being_app;
+SET ROLE regress_being_app;
 BEGIN;
 SELECT apikey_act_as('security_being', 'ann');
 CREATE FUNCTION security_being.be() RETURNS text LANGUAGE sql SET apikeys.principal FROM CURRENT RETURN apikey_current_user();
 ROLLBACK;
 BEGIN;
 SELECT apikey_act_as('security_being', 'ann');
-ALTER ROLE security_being_app SET apikeys.principal FROM CURRENT;
+ALTER ROLE regress_being_app SET apikeys.principal FROM CURRENT;
 ROLLBACK;
 -- dropping it is always possible
 BEGIN;
@@ -92,7 +92,7 @@ RESET ROLE;
 
 -- attack 7: before the library is loaded there is nothing to refuse a value;
 -- it is dropped when the library comes
-\c - security_being_user
+\c - regress_being_user
 SET client_min_messages = error;
 SET apikeys.principal = :'ann_text';
 SET apikeys.seal_principal = off;
@@ -102,7 +102,7 @@ SHOW apikeys.principal;
 SHOW apikeys.seal_principal;
 SHOW apikeys.prefix;
 SET apikeys.principal = :'ann_text';
-\c - security_being_user
+\c - regress_being_user
 SET client_min_messages = error;
 BEGIN;
 SET LOCAL apikeys.principal = :'ann_text';
@@ -120,30 +120,30 @@ SELECT current_setting('apikeys.principal') = :'ann_text' AS "the option came";
 SET client_min_messages = error;
 SELECT * FROM security_being.who;
 SHOW apikeys.principal;
-\c -reuse-previous=on "user=security_being_user options=''"
+\c -reuse-previous=on "user=regress_being_user options=''"
 \c - :superuser
 SET client_min_messages = error;
-ALTER ROLE security_being_user SET apikeys.principal = :'ann_text';
+ALTER ROLE regress_being_user SET apikeys.principal = :'ann_text';
 CREATE FUNCTION security_being.be() RETURNS text LANGUAGE plpgsql
 	SET apikeys.principal = :'ann_text' AS 'BEGIN RETURN apikey_current_user(); END';
-\c - security_being_user
+\c - regress_being_user
 SET client_min_messages = error;
 SELECT current_setting('apikeys.principal') = :'ann_text' AS "the setting came";
 SELECT * FROM security_being.who;
 -- a function's, which sets it before the library comes, and after
-\c - security_being_user
+\c - regress_being_user
 SET client_min_messages = error;
 SELECT security_being.be();
 SELECT * FROM security_being.who;
 SELECT security_being.be();
 SELECT * FROM security_being.who;
 \c - :superuser
-ALTER ROLE security_being_user RESET ALL;
+ALTER ROLE regress_being_user RESET ALL;
 SET client_min_messages = warning;
 
 -- attack 7: what a request injects cannot become somebody else: a transaction
 -- has one principal, whatever has become of it
-SET ROLE security_being_app;
+SET ROLE regress_being_app;
 BEGIN;
 SELECT apikey_act_as('security_being', 'bob');
 SAVEPOINT s;
@@ -206,7 +206,7 @@ COMMIT;
 -- a superuser can let test suites run many requests in a transaction
 RESET ROLE;
 SET apikeys.seal_principal = off;
-SET ROLE security_being_app;
+SET ROLE regress_being_app;
 BEGIN;
 SELECT apikey_act_as('security_being', 'bob');
 SELECT apikey_act_as('security_being', 'ann');
@@ -215,16 +215,16 @@ COMMIT;
 RESET ROLE;
 RESET apikeys.seal_principal;
 -- whoever was not granted it becomes nobody at all
-SET ROLE security_being_user;
+SET ROLE regress_being_user;
 SELECT apikey_act_as('security_being', 'ann');
 SELECT apikey_authenticate(:'ann');
-SET ROLE security_being_bob;
+SET ROLE regress_being_bob;
 SELECT apikey_act_as('security_being', 'ann');
 RESET ROLE;
 
 -- attack 8: nothing is left after COMMIT, ROLLBACK, an error, AND CHAIN,
 -- PREPARE TRANSACTION, or a procedure's own COMMIT
-SET ROLE security_being_app;
+SET ROLE regress_being_app;
 BEGIN; SELECT apikey_act_as('security_being', 'ann'); COMMIT;
 SELECT apikey_current_user();
 BEGIN; SELECT apikey_act_as('security_being', 'ann'); ROLLBACK;
@@ -275,7 +275,7 @@ SELECT apikey_current_suffix() = apikey_suffix(:'bob');
 RESET ROLE;
 DISCARD ALL;
 SET client_min_messages = warning;
-SET ROLE security_being_app;
+SET ROLE regress_being_app;
 SELECT apikey_current_suffix();
 
 -- attack 9: the principal before a savepoint, or a block that failed, is back
@@ -331,11 +331,11 @@ SET security_being.leader = :leader;
 SET apikeys.seal_principal = off;
 BEGIN;
 SET LOCAL max_parallel_workers_per_gather = 0;
-SET LOCAL ROLE security_being_user;
+SET LOCAL ROLE regress_being_user;
 :counts
-SET LOCAL ROLE security_being_bob;
+SET LOCAL ROLE regress_being_bob;
 :counts
-SET LOCAL ROLE security_being_app;
+SET LOCAL ROLE regress_being_app;
 SELECT apikey_act_as('security_being', 'ann');
 :counts
 SELECT user_id FROM apikey_authenticate(:'bob');
@@ -348,11 +348,11 @@ SET LOCAL min_parallel_table_scan_size = 0;
 SET LOCAL min_parallel_index_scan_size = 0;
 SET LOCAL max_parallel_workers_per_gather = 2;
 SET LOCAL parallel_leader_participation = off;
-SET LOCAL ROLE security_being_user;
+SET LOCAL ROLE regress_being_user;
 :counts
-SET LOCAL ROLE security_being_bob;
+SET LOCAL ROLE regress_being_bob;
 :counts
-SET LOCAL ROLE security_being_app;
+SET LOCAL ROLE regress_being_app;
 SELECT apikey_act_as('security_being', 'ann');
 :counts
 SELECT user_id FROM apikey_authenticate(:'bob');
@@ -363,7 +363,7 @@ RESET apikeys.seal_principal;
 -- attack 11: where PostgreSQL evaluates an index expression for somebody, or
 -- refreshes a materialized view, nobody is acting. Such code is given a search
 -- path of its own since PostgreSQL 17.
-SET ROLE security_being_app;
+SET ROLE regress_being_app;
 CREATE TABLE security_being.noted (note text);
 CREATE FUNCTION security_being.note(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
 	RAISE WARNING 'noted by % who sees %', coalesce(public.apikey_current_user(), 'nobody'), (SELECT count(*) FROM public.apikeys);
@@ -414,5 +414,5 @@ RESET ROLE;
 
 SELECT apikey_remove_org('security_being');
 DROP SCHEMA security_being CASCADE;
-DROP OWNED BY security_being_app;
-DROP ROLE security_being_app, security_being_bob, security_being_user;
+DROP OWNED BY regress_being_app;
+DROP ROLE regress_being_app, regress_being_bob, regress_being_user;

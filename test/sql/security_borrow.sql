@@ -2,7 +2,9 @@
 -- of the tables, and then its caller again. An owner who is no superuser must not
 -- have the caller's rights by what it has put on the tables: nothing of that may
 -- run after the identity was given back, nor leave anything behind. (Attacks 11, 31.)
-
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
+RESET client_min_messages;
 CREATE ROLE regress_borrow_owner;
 CREATE ROLE regress_borrow_app;
 
@@ -123,6 +125,16 @@ INSERT INTO regress_borrow_product VALUES ('borrow');
 SELECT apikey_remove_org('borrow');
 DELETE FROM regress_borrow_product;
 SET CONSTRAINTS ALL IMMEDIATE;
+-- but nobody becomes another role in the middle of it
+CREATE FUNCTION pg_temp.become() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('role', NEW.name, true);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER become BEFORE INSERT ON apikeys_private.apikey_org FOR EACH ROW EXECUTE FUNCTION pg_temp.become();
+\set VERBOSITY terse
+SELECT apikey_save_org('borrow', 'none');
+\set VERBOSITY default
 ROLLBACK;
 
 DROP ROLE regress_borrow_owner, regress_borrow_app;

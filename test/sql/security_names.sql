@@ -4,10 +4,10 @@
 SET client_min_messages = warning;
 \set VERBOSITY terse
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
-CREATE ROLE security_names_owner;
-CREATE ROLE security_names_user LOGIN;
+CREATE ROLE regress_names_owner;
+CREATE ROLE regress_names_user LOGIN;
 SELECT current_user AS superuser \gset
-SELECT apikey_grant_application('security_names_user');
+SELECT apikey_grant_application('regress_names_user');
 SELECT apikey_save_org('security_names', 'Names', 'enterprise');
 SELECT apikey_save_member('security_names', 'ann', 'ann@example.com', 'admin');
 INSERT INTO apikeys_private.apikey_capability VALUES ('security_names', 'architect');
@@ -46,15 +46,15 @@ BEGIN
 	RETURN pg_catalog.concat_ws(' ', told, public.apikey_delete_all('ann'),
 		public.apikey_check_level(v, 'standard'));
 END $$;
-SET ROLE security_names_user;
+SET ROLE regress_names_user;
 SELECT security_names_life();
 RESET ROLE;
 
 -- attack 1: a user's temporary objects with our names, first on the path
-\c - security_names_user
+\c - regress_names_user
 SET client_min_messages = warning;
 CREATE TEMP TABLE apikey_org AS SELECT 'security_names'::text AS org_id, 'x'::text AS name, 'free'::apikey_plan AS plan;
-CREATE TEMP TABLE apikey_member AS SELECT 'security_names'::text AS org_id, 'mal'::text AS user_id, ''::text AS email, 'admin'::apikey_role AS role, 'security_names_user'::name AS db_role;
+CREATE TEMP TABLE apikey_member AS SELECT 'security_names'::text AS org_id, 'mal'::text AS user_id, ''::text AS email, 'admin'::apikey_role AS role, 'regress_names_user'::name AS db_role;
 CREATE TEMP TABLE apikey_key AS SELECT 1::bigint AS key_id, 'security_names'::text AS org_id, 'mal'::text AS owner_id, 'mine'::text AS name, 'admin'::apikey_level AS level,
 	sha256('ak.0000000000000000000000000000000000000000000') AS digest, 'X'::text AS suffix, now() AS created_at, 'infinity'::timestamptz AS expires_at;
 CREATE TEMP TABLE apikey_legacy AS SELECT 'security_names'::text AS org_id, 2::bigint AS key_id, sha256('my own legacy key') AS digest, now() AS created_at;
@@ -84,9 +84,9 @@ SET client_min_messages = warning;
 
 -- attack 2: a schema owner's functions, operators, types and casts, before
 -- PostgreSQL's own on the path
-CREATE SCHEMA security_names_evil AUTHORIZATION security_names_owner;
+CREATE SCHEMA security_names_evil AUTHORIZATION regress_names_owner;
 GRANT USAGE ON SCHEMA security_names_evil TO PUBLIC;
-SET ROLE security_names_owner;
+SET ROLE regress_names_owner;
 SET search_path = security_names_evil;
 CREATE FUNCTION captured() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'captured'; END $$;
 DO $$
@@ -112,7 +112,7 @@ CREATE DOMAIN bytea AS varchar(1);
 CREATE DOMAIN timestamptz AS varchar(1);
 CREATE DOMAIN apikey_level AS varchar(1);
 RESET ROLE;
-SET ROLE security_names_user;
+SET ROLE regress_names_user;
 SET search_path = security_names_evil, pg_catalog;
 SELECT public.security_names_life();
 RESET ROLE;
@@ -140,8 +140,8 @@ DROP SCHEMA security_names_evil CASCADE;
 -- attack 2, sibling: overloads that fit better, in the extension's own schemas,
 -- by somebody whom a DBA let create there
 BEGIN;
-GRANT USAGE, CREATE ON SCHEMA public, apikeys_private TO security_names_owner;
-SET LOCAL ROLE security_names_owner;
+GRANT USAGE, CREATE ON SCHEMA public, apikeys_private TO regress_names_owner;
+SET LOCAL ROLE regress_names_owner;
 CREATE FUNCTION apikeys_private.apikey_visible_org(x int DEFAULT 0) RETURNS text LANGUAGE sql RETURN 'other';
 CREATE FUNCTION apikeys_private.apikey_own_seat(VARIADIC x int[]) RETURNS text LANGUAGE sql RETURN 'other';
 CREATE FUNCTION apikeys_private.apikey_is_name(varchar) RETURNS boolean LANGUAGE sql RETURN false;
@@ -149,7 +149,7 @@ CREATE FUNCTION apikeys_private.apikey_is_id(varchar) RETURNS boolean LANGUAGE s
 CREATE FUNCTION apikeys_private.apikey_digest_suffix(text) RETURNS text LANGUAGE sql RETURN 'X';
 CREATE FUNCTION digest(bytea, varchar) RETURNS bytea LANGUAGE sql RETURN NULL::bytea;
 RESET ROLE;
-SET LOCAL ROLE security_names_user;
+SET LOCAL ROLE regress_names_user;
 SELECT security_names_life();
 ROLLBACK;
 
@@ -157,14 +157,14 @@ ROLLBACK;
 -- no extension then
 BEGIN;
 DROP EXTENSION apikeys;
-CREATE SCHEMA security_names_target AUTHORIZATION security_names_owner;
-SELECT format('GRANT CREATE ON DATABASE %I TO security_names_owner', current_database()) \gexec
+CREATE SCHEMA security_names_target AUTHORIZATION regress_names_owner;
+SELECT format('GRANT CREATE ON DATABASE %I TO regress_names_owner', current_database()) \gexec
 SET LOCAL search_path = security_names_target;
 CREATE FUNCTION pg_temp.try(what pg_catalog.text) RETURNS pg_catalog.text LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
 	state text;
 BEGIN
-	SET LOCAL ROLE security_names_owner;
+	SET LOCAL ROLE regress_names_owner;
 	EXECUTE replace(what, '@', 'security_names_target.');
 	RESET ROLE;
 	CREATE EXTENSION apikeys SCHEMA security_names_target;
@@ -192,8 +192,8 @@ ROLLBACK;
 -- to depend on any of them
 BEGIN;
 DROP EXTENSION apikeys;
-CREATE SCHEMA security_names_target AUTHORIZATION security_names_owner;
-SET LOCAL ROLE security_names_owner;
+CREATE SCHEMA security_names_target AUTHORIZATION regress_names_owner;
+SET LOCAL ROLE regress_names_owner;
 CREATE DOMAIN security_names_target.text AS varchar(1);
 CREATE DOMAIN security_names_target.timestamptz AS varchar(1);
 CREATE FUNCTION security_names_target.apikey_visible_org() RETURNS pg_catalog.text LANGUAGE sql RETURN 'x';
@@ -227,28 +227,28 @@ ROLLBACK;
 -- attack 3, sibling: default privileges give nobody more than is delivered
 BEGIN;
 DROP EXTENSION apikeys;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO security_names_user;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO security_names_user;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO security_names_user;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO security_names_user WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_names_user;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_names_user;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_names_user;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_names_user WITH GRANT OPTION;
 ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO security_names_user;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_names_user;
 ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO PUBLIC;
 CREATE EXTENSION apikeys;
-SELECT has_schema_privilege('security_names_user', 'apikeys_private', 'USAGE, CREATE') AS schema,
-	has_table_privilege('security_names_user', 'apikeys_private.apikey_key', 'SELECT, UPDATE, TRIGGER') AS "table",
-	has_column_privilege('security_names_user', 'apikeys_private.apikey_key', 'digest', 'SELECT') AS digest,
-	has_any_column_privilege('security_names_user', 'apikeys_private.apikey_org', 'SELECT') AS other,
-	has_sequence_privilege('security_names_user', 'apikeys_private.apikey_key_id_seq', 'USAGE') AS sequence,
-	has_function_privilege('security_names_user', 'apikey_act_as(text, text, boolean)', 'EXECUTE') AS function,
-	has_function_privilege('security_names_user', 'apikeys_private.apikey_guard_key()', 'EXECUTE') AS trigger;
+SELECT has_schema_privilege('regress_names_user', 'apikeys_private', 'USAGE, CREATE') AS schema,
+	has_table_privilege('regress_names_user', 'apikeys_private.apikey_key', 'SELECT, UPDATE, TRIGGER') AS "table",
+	has_column_privilege('regress_names_user', 'apikeys_private.apikey_key', 'digest', 'SELECT') AS digest,
+	has_any_column_privilege('regress_names_user', 'apikeys_private.apikey_org', 'SELECT') AS other,
+	has_sequence_privilege('regress_names_user', 'apikeys_private.apikey_key_id_seq', 'USAGE') AS sequence,
+	has_function_privilege('regress_names_user', 'apikey_act_as(text, text, boolean)', 'EXECUTE') AS function,
+	has_function_privilege('regress_names_user', 'apikeys_private.apikey_guard_key()', 'EXECUTE') AS trigger;
 SELECT object, privilege, grantee FROM apikeys_private.apikey_grant_differences(false);
 ROLLBACK;
 
 -- the functions of our triggers, by whoever was granted them, for another table
-GRANT USAGE ON SCHEMA apikeys_private TO security_names_user;
-GRANT EXECUTE ON FUNCTION apikeys_private.apikey_guard_key(), apikeys_private.apikey_announce_change() TO security_names_user;
-SET ROLE security_names_user;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_names_user;
+GRANT EXECUTE ON FUNCTION apikeys_private.apikey_guard_key(), apikeys_private.apikey_announce_change() TO regress_names_user;
+SET ROLE regress_names_user;
 CREATE TEMP TABLE security_names_table (a int);
 CREATE TRIGGER a BEFORE INSERT ON security_names_table
 	FOR EACH ROW EXECUTE FUNCTION apikeys_private.apikey_guard_key();
@@ -260,8 +260,8 @@ DROP TABLE security_names_table;
 RESET ROLE;
 -- or for another event of our own
 BEGIN;
-GRANT TRIGGER ON apikeys_private.apikey_key, apikeys_private.apikey_member TO security_names_user;
-SET ROLE security_names_user;
+GRANT TRIGGER ON apikeys_private.apikey_key, apikeys_private.apikey_member TO regress_names_user;
+SET ROLE regress_names_user;
 CREATE TRIGGER a AFTER DELETE ON apikeys_private.apikey_member
 	FOR EACH STATEMENT EXECUTE FUNCTION apikeys_private.apikey_announce_change();
 CREATE TRIGGER b BEFORE DELETE ON apikeys_private.apikey_key
@@ -273,12 +273,12 @@ DELETE FROM apikeys_private.apikey_member WHERE user_id = 'nobody';
 ROLLBACK TO s;
 SELECT apikey_delete(apikey_suffix(apikey_create('key')));
 ROLLBACK;
-REVOKE EXECUTE ON FUNCTION apikeys_private.apikey_guard_key(), apikeys_private.apikey_announce_change() FROM security_names_user;
-REVOKE USAGE ON SCHEMA apikeys_private FROM security_names_user;
+REVOKE EXECUTE ON FUNCTION apikeys_private.apikey_guard_key(), apikeys_private.apikey_announce_change() FROM regress_names_user;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_names_user;
 
 SELECT apikey_remove_org('security_names');
 DELETE FROM apikeys_private.apikey_capability WHERE capability = 'security_names';
 DROP FUNCTION security_names_life();
-DROP OWNED BY security_names_user;
-DROP ROLE security_names_user, security_names_owner;
+DROP OWNED BY regress_names_user;
+DROP ROLE regress_names_user, regress_names_owner;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;

@@ -7,17 +7,17 @@ SET client_min_messages = warning;
 \set VERBOSITY terse
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 SET apikeys.session_principal = on;	-- so that a principal can last
-CREATE ROLE security_now_app;
-CREATE ROLE security_now_bob;
-CREATE ROLE security_now_user;
-SELECT apikey_grant_application('security_now_app');
+CREATE ROLE regress_now_app;
+CREATE ROLE regress_now_bob;
+CREATE ROLE regress_now_user;
+SELECT apikey_grant_application('regress_now_app');
 SELECT apikey_save_org('security_now', 'Now', 'enterprise');
 SELECT apikey_save_member('security_now', 'ann', 'ann@example.com', 'admin');
 SELECT apikey_act_as('security_now', 'ann', session => true);
-SELECT apikey_save_member('security_now', 'bob', 'bob@example.com', 'standard', 'security_now_bob');
+SELECT apikey_save_member('security_now', 'bob', 'bob@example.com', 'standard', 'regress_now_bob');
 CREATE TABLE security_now_value (label text, value text);
-GRANT SELECT, INSERT ON security_now_value TO security_now_app;
-SET ROLE security_now_app;
+GRANT SELECT, INSERT ON security_now_value TO regress_now_app;
+SET ROLE regress_now_app;
 INSERT INTO security_now_value SELECT 'key' || i, apikey_create('key' || i, 'admin') FROM generate_series(1, 9) i;
 RESET ROLE;
 SELECT apikey_import_legacy('security_now', 'security_now legacy key');
@@ -32,7 +32,7 @@ BEGIN
 	RETURN concat_ws(' ', apikey_check_level(v, 'admin'), apikey_check_level(v, 'standard'), (SELECT count(*) FROM apikey_verify(v)),
 		apikey_me(v)::jsonb ->> 'role', (SELECT status FROM apikey_inspect(v)));
 END $$;
-SET ROLE security_now_app;
+SET ROLE regress_now_app;
 -- learnt by heart
 SELECT DISTINCT security_now_verdict(label) FROM security_now_value;
 
@@ -171,24 +171,24 @@ CREATE FUNCTION pg_temp.attempts() RETURNS TABLE (outcome text, what text) LANGU
 				unnest('{KEY SHARE,UPDATE}'::text[]) m
 		UNION ALL SELECT unnest('{TRUNCATE apikeys_private.apikey_key,VACUUM FULL apikeys_private.apikey_key,REINDEX TABLE apikeys_private.apikey_key,DROP TABLE apikeys_private.apikey_key,DROP EXTENSION apikeys,ALTER TABLE apikeys_private.apikey_key ADD x int,DROP INDEX apikeys_private.apikey_key_org_id_name_suffix_idx,COMMENT ON TABLE apikeys_private.apikey_key IS NULL}'::text[])) q (query)
 	GROUP BY 1 $$;
-SET ROLE security_now_user;
+SET ROLE regress_now_user;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
-SET ROLE security_now_bob;
+SET ROLE regress_now_bob;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
-SET ROLE security_now_app;
+SET ROLE regress_now_app;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
 RESET ROLE;
 -- nor where a DBA let them name the tables
-GRANT USAGE ON SCHEMA apikeys_private TO security_now_user, security_now_bob, security_now_app;
-SET ROLE security_now_user;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_now_user, regress_now_bob, regress_now_app;
+SET ROLE regress_now_user;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
-SET ROLE security_now_bob;
+SET ROLE regress_now_bob;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
-SET ROLE security_now_app;
+SET ROLE regress_now_app;
 SELECT outcome, length(what) > 1000 AS all_of_them FROM pg_temp.attempts() WHERE outcome <> '25001';
 RESET ROLE;
-REVOKE USAGE ON SCHEMA apikeys_private FROM security_now_user, security_now_bob, security_now_app;
-SET ROLE security_now_app;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_now_user, regress_now_bob, regress_now_app;
+SET ROLE regress_now_app;
 -- what they hold after all they may do is no more than readers and writers do
 BEGIN;
 SELECT count(*) > 0 AS listed FROM apikeys;
@@ -199,7 +199,7 @@ SELECT mode, count(*) > 0 AS held FROM pg_locks l JOIN pg_class c ON c.oid = l.r
 WHERE l.pid = pg_backend_pid() AND c.relname ~ '^apikey' GROUP BY 1 ORDER BY 1;
 ROLLBACK;
 -- and verification alone holds nothing when it is over
-SET ROLE security_now_app;
+SET ROLE regress_now_app;
 BEGIN;
 SELECT apikey_check_level(value, 'admin'), (SELECT count(*) FROM apikey_verify(value)) FROM security_now_value WHERE label = 'key9';
 RESET ROLE;
@@ -211,5 +211,5 @@ RESET ROLE;
 SELECT apikey_remove_org('security_now');
 DROP FUNCTION security_now_verdict(text), security_now_value(text);
 DROP TABLE security_now_value;
-DROP OWNED BY security_now_app, security_now_bob;
-DROP ROLE security_now_app, security_now_bob, security_now_user;
+DROP OWNED BY regress_now_app, regress_now_bob;
+DROP ROLE regress_now_app, regress_now_bob, regress_now_user;

@@ -4,14 +4,14 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 SET apikeys.session_principal = on;	-- so that a principal can last
-CREATE ROLE security_rights_app;		-- the application
-CREATE ROLE security_rights_bob;		-- an architect
-CREATE ROLE security_rights_ann;		-- an admin
-SELECT apikey_grant_application('security_rights_app');
+CREATE ROLE regress_rights_app;		-- the application
+CREATE ROLE regress_rights_bob;		-- an architect
+CREATE ROLE regress_rights_ann;		-- an admin
+SELECT apikey_grant_application('regress_rights_app');
 SELECT apikey_save_org('security_rights', 'Rights', 'enterprise');
 SELECT apikey_save_org('security_rights2', 'Other', 'enterprise');
-SELECT apikey_save_member('security_rights', 'ann', 'ann@example.com', 'admin', 'security_rights_ann');
-SELECT apikey_save_member('security_rights', 'bob', 'bob@example.com', 'architect', 'security_rights_bob');
+SELECT apikey_save_member('security_rights', 'ann', 'ann@example.com', 'admin', 'regress_rights_ann');
+SELECT apikey_save_member('security_rights', 'bob', 'bob@example.com', 'architect', 'regress_rights_bob');
 SELECT apikey_save_member('security_rights', 'eve', 'eve@example.com', 'standard');
 SELECT apikey_save_member('security_rights', 'gus', 'gus@example.com', 'guest');
 SELECT apikey_save_member('security_rights2', 'mal', 'mal@example.com', 'admin');
@@ -42,14 +42,14 @@ CREATE FUNCTION pg_temp.keys() RETURNS TABLE (org_id text, owner_id text, name t
 	SELECT org_id, owner_id, name, level, created_at > now() - interval '1 hour' FROM apikeys_private.apikey_key WHERE org_id LIKE 'security_rights%' ORDER BY 1, 2, 3 $$;
 
 -- attack 12: a level above one's role, by every way to get one
-SET ROLE security_rights_bob;
+SET ROLE regress_rights_bob;
 SELECT pg_temp.outcome('SELECT apikey_create(%L, %L)', 'x', 'admin');
 SELECT pg_temp.outcome('SELECT apikey_update(%L, level => %L)', apikey_suffix(:'bob'), 'admin');
 SELECT pg_temp.outcome('SELECT apikey_update(%L, level => %L)', apikey_suffix(:'bob'), 'ADMIN');
 SELECT pg_temp.outcome('SELECT apikey_update(%L, level => %L)', apikey_suffix(:'bob'), 'owner');
 -- somebody else's key, as architect and as admin: an admin deletes, no more
 SELECT pg_temp.outcome('SELECT apikey_update(%L, %L)', apikey_suffix(:'ann'), 'x');
-SET ROLE security_rights_ann;
+SET ROLE regress_rights_ann;
 SELECT pg_temp.outcome('SELECT apikey_update(%L, %L)', apikey_suffix(:'bob'), 'x');
 SELECT pg_temp.outcome('SELECT apikey_update(%L, level => %L)', apikey_suffix(:'bob'), 'admin');
 SELECT pg_temp.outcome('SELECT apikey_update(%L, expires_at => %L)', apikey_suffix(:'bob'), 'infinity');
@@ -60,7 +60,7 @@ WHERE p.oid IN ('apikey_create'::regproc, 'apikey_update'::regproc, 'apikey_rota
 ORDER BY 1, 2;
 
 -- attack 12, by DML. Without grants there is none.
-SET ROLE security_rights_bob;
+SET ROLE regress_rights_bob;
 SELECT dml, pg_temp.outcome(dml) FROM unnest(ARRAY[
 	'INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (''security_rights'', ''bob'', ''x'', ''standard'', sha256(''x''))',
 	'UPDATE apikeys_private.apikey_key SET name = ''x''',
@@ -76,10 +76,10 @@ SELECT dml, pg_temp.outcome(dml) FROM unnest(ARRAY[
 RESET ROLE;
 -- A DBA granted all that policies govern. What the functions refuse is refused.
 BEGIN;
-GRANT USAGE ON SCHEMA apikeys_private TO security_rights_bob, security_rights_ann;
-GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy TO security_rights_bob, security_rights_ann;
-GRANT USAGE ON SEQUENCE apikeys_private.apikey_key_id_seq TO security_rights_bob;
-SET LOCAL ROLE security_rights_bob;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_rights_bob, regress_rights_ann;
+GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy TO regress_rights_bob, regress_rights_ann;
+GRANT USAGE ON SEQUENCE apikeys_private.apikey_key_id_seq TO regress_rights_bob;
+SET LOCAL ROLE regress_rights_bob;
 SELECT change, pg_temp.outcome('UPDATE apikeys_private.apikey_key SET ' || change || ' WHERE name = ''bobs''') FROM unnest(ARRAY[
 	'level = ''admin''',
 	'owner_id = ''ann''',
@@ -94,7 +94,7 @@ SELECT dml, pg_temp.outcome(dml) FROM unnest(ARRAY[
 	'UPDATE apikeys_private.apikey_key SET name = ''x'' WHERE owner_id = ''ann''',
 	'UPDATE apikeys_private.apikey_key SET name = ''x'' WHERE level = ''standard''',
 	'UPDATE apikeys_private.apikey_member SET role = ''admin''',
-	'UPDATE apikeys_private.apikey_member SET db_role = ''security_rights_bob''',
+	'UPDATE apikeys_private.apikey_member SET db_role = ''regress_rights_bob''',
 	'UPDATE apikeys_private.apikey_org SET plan = ''enterprise''',
 	'UPDATE apikeys_private.apikey_legacy SET digest = sha256(''x'')',
 	'DELETE FROM apikeys_private.apikey_key WHERE owner_id <> ''bob''',
@@ -112,8 +112,16 @@ SELECT dml, pg_temp.outcome(dml) FROM unnest(ARRAY[
 -- what it may do by functions it may do here
 SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET name = ''renamed'', level = ''standard'' WHERE name = ''bobs''');
 SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET level = ''architect'' WHERE name = ''renamed''');
+-- nor a column that the DBA added
+RESET ROLE;
+ALTER TABLE apikeys_private.apikey_key ADD COLUMN note text DEFAULT 'a note';
+SET LOCAL ROLE regress_rights_bob;
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET note = ''x'' WHERE name = ''renamed''');
+SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET name = ''renamed'', note = note WHERE name = ''renamed''');
+RESET ROLE;
+ALTER TABLE apikeys_private.apikey_key DROP COLUMN note;
 -- an admin changes its own, deletes any of the organization
-SET LOCAL ROLE security_rights_ann;
+SET LOCAL ROLE regress_rights_ann;
 SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET name = ''x'' WHERE owner_id <> ''ann''');
 SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_key SET owner_id = ''bob'' WHERE owner_id = ''ann''');
 SELECT pg_temp.outcome('DELETE FROM apikeys_private.apikey_key WHERE org_id <> ''security_rights''');
@@ -121,7 +129,7 @@ RESET ROLE;
 SELECT * FROM pg_temp.keys();
 SELECT apikey_check_level(:'ann', 'admin') AND apikey_check_level(:'bob', 'architect') AND apikey_check_level(:'eve', 'standard') AS "same values",
 	apikey_check_level(:'bob', 'admin') OR apikey_check_level(:'eve', 'architect') AS "more than before";
-SET LOCAL ROLE security_rights_ann;
+SET LOCAL ROLE regress_rights_ann;
 SELECT pg_temp.outcome('DELETE FROM apikeys_private.apikey_key');
 ROLLBACK;
 -- A superuser, too, is held to the rules for a new key, and for one that is
@@ -135,12 +143,12 @@ SELECT * FROM pg_temp.keys();
 
 -- attack 13: a key that was presented, of the highest level and a legacy one,
 -- by functions and by DML that was granted
-GRANT USAGE ON SCHEMA apikeys_private TO security_rights_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy TO security_rights_app;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_rights_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy TO regress_rights_app;
 SET apikeys.seal_principal = off;
 CREATE FUNCTION pg_temp.as_key(value text) RETURNS TABLE (what text, outcome text) LANGUAGE plpgsql AS $$
 BEGIN
-	SET LOCAL ROLE security_rights_app;
+	SET LOCAL ROLE regress_rights_app;
 	PERFORM apikey_authenticate(value);
 	what := 'who';
 	outcome := concat_ws(' ', apikey_current_org(), apikey_current_user(), apikey_current_level(), apikey_current_role(),
@@ -165,18 +173,18 @@ BEGIN; SELECT * FROM pg_temp.as_key(:'ann'); ROLLBACK;
 BEGIN; SELECT * FROM pg_temp.as_key('security_rights legacy'); ROLLBACK;
 -- nor does it help to be a member's database role as well
 BEGIN;
-GRANT EXECUTE ON FUNCTION apikey_authenticate(text, boolean) TO security_rights_ann;
-SET LOCAL ROLE security_rights_ann;
+GRANT EXECUTE ON FUNCTION apikey_authenticate(text, boolean) TO regress_rights_ann;
+SET LOCAL ROLE regress_rights_ann;
 SELECT user_id FROM apikey_authenticate(:'eve');
 SELECT pg_temp.outcome('SELECT apikey_create(''x'')'), (SELECT count(*) FROM apikeys);
 ROLLBACK;
-REVOKE SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy FROM security_rights_app;
-REVOKE USAGE ON SCHEMA apikeys_private FROM security_rights_app;
+REVOKE SELECT, INSERT, UPDATE, DELETE ON apikeys_private.apikey_key, apikeys_private.apikey_legacy FROM regress_rights_app;
+REVOKE USAGE ON SCHEMA apikeys_private FROM regress_rights_app;
 RESET apikeys.seal_principal;
 
 -- attack 14: what one was. The session goes on while its member is demoted,
 -- becomes a guest, is removed, comes back; while the plan changes.
-SET ROLE security_rights_app;
+SET ROLE regress_rights_app;
 SELECT apikey_act_as('security_rights', 'bob', session => true);
 SELECT apikey_save_member('security_rights', 'bob', NULL, 'standard');
 SELECT apikey_current_role(), apikey_current_level();
@@ -215,7 +223,7 @@ RESET apikeys.principal;
 RESET ROLE;
 
 -- attack 15: a legacy key has no name, level or suffix to change
-SET ROLE security_rights_ann;
+SET ROLE regress_rights_ann;
 SELECT org_id, owner_id, name, level, suffix FROM apikeys_legacy;
 SELECT apikey_suffix('security_rights legacy') IS NULL AS "no suffix";
 SELECT call, pg_temp.outcome(call) FROM unnest(ARRAY[
@@ -225,9 +233,9 @@ SELECT call, pg_temp.outcome(call) FROM unnest(ARRAY[
 	'SELECT apikey_import_legacy(''security_rights'', ''another legacy key'')']) call;
 RESET ROLE;
 BEGIN;
-GRANT USAGE ON SCHEMA apikeys_private TO security_rights_ann;
-GRANT SELECT, UPDATE ON apikeys_private.apikey_legacy TO security_rights_ann;
-SET LOCAL ROLE security_rights_ann;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_rights_ann;
+GRANT SELECT, UPDATE ON apikeys_private.apikey_legacy TO regress_rights_ann;
+SET LOCAL ROLE regress_rights_ann;
 SELECT pg_temp.outcome('UPDATE apikeys_private.apikey_legacy SET created_at = now()');
 SELECT pg_temp.outcome('SELECT 1 FROM apikeys_private.apikey_legacy FOR UPDATE');
 ROLLBACK;
@@ -237,11 +245,25 @@ SELECT pg_temp.outcome('SELECT apikey_import_legacy(''security_rights2'', %L)', 
 SELECT pg_temp.outcome('SELECT apikey_import_legacy(''security_rights2'', %L)', 'security_rights legacy');
 SELECT apikey_check_level('security_rights legacy', 'admin');
 SELECT apikey_check_level('security_rights legacy/0000000', 'standard');
-SET ROLE security_rights_ann;
+SET ROLE regress_rights_ann;
 SELECT apikey_delete_legacy();
 RESET ROLE;
 SELECT apikey_check_level('security_rights legacy', 'standard');
 
+-- The policy of changes refuses by itself to give a key away, were our trigger not
+-- there; also where nothing is read, by which that of seeing is not asked.
+BEGIN;
+SELECT apikey_save_member('security_rights', 'bob', 'bob@example.com', 'standard', 'regress_rights_bob');
+INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES ('security_rights', 'bob', 'bobs', 'standard', sha256('rights'));
+GRANT USAGE ON SCHEMA apikeys_private TO regress_rights_bob;
+GRANT SELECT, UPDATE ON apikeys_private.apikey_key TO regress_rights_bob;
+ALTER TABLE apikeys_private.apikey_key DISABLE TRIGGER apikey_guard;
+SET LOCAL ROLE regress_rights_bob;
+SELECT pg_temp.outcome($$UPDATE apikeys_private.apikey_key SET name = 'mine' WHERE owner_id = 'bob'$$) AS mine,
+	pg_temp.outcome($$UPDATE apikeys_private.apikey_key SET owner_id = 'ann' WHERE owner_id = 'bob'$$) AS given_away,
+	pg_temp.outcome($$UPDATE apikeys_private.apikey_key SET owner_id = 'ann'$$) AS unseen;
+ROLLBACK;
+
 SELECT apikey_remove_org('security_rights'), apikey_remove_org('security_rights2');
-DROP OWNED BY security_rights_app, security_rights_bob, security_rights_ann;
-DROP ROLE security_rights_app, security_rights_bob, security_rights_ann;
+DROP OWNED BY regress_rights_app, regress_rights_bob, regress_rights_ann;
+DROP ROLE regress_rights_app, regress_rights_bob, regress_rights_ann;

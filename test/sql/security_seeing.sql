@@ -3,21 +3,21 @@
 -- changing the principal or the role half way. And nobody reads a digest.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
-CREATE ROLE security_seeing_user;		-- no principal
-CREATE ROLE security_seeing_bob;		-- a member
-CREATE ROLE security_seeing_mal;		-- an admin of another organization
-CREATE ROLE security_seeing_both;		-- may be either of them
-CREATE ROLE security_seeing_app;		-- the application
-GRANT security_seeing_bob, security_seeing_mal TO security_seeing_both;
+CREATE ROLE regress_seeing_user;		-- no principal
+CREATE ROLE regress_seeing_bob;		-- a member
+CREATE ROLE regress_seeing_mal;		-- an admin of another organization
+CREATE ROLE regress_seeing_both;		-- may be either of them
+CREATE ROLE regress_seeing_app;		-- the application
+GRANT regress_seeing_bob, regress_seeing_mal TO regress_seeing_both;
 CREATE SCHEMA security_seeing;
 GRANT USAGE, CREATE ON SCHEMA security_seeing TO PUBLIC;
-SELECT apikey_grant_application('security_seeing_app');
+SELECT apikey_grant_application('regress_seeing_app');
 SELECT apikey_save_org('security_seeing_a', 'A', 'enterprise');
 SELECT apikey_save_member('security_seeing_a', 'ann', 'ann@example.com', 'admin');
-SELECT apikey_save_member('security_seeing_a', 'bob', 'bob@example.com', 'standard', 'security_seeing_bob');
+SELECT apikey_save_member('security_seeing_a', 'bob', 'bob@example.com', 'standard', 'regress_seeing_bob');
 SELECT apikey_save_member('security_seeing_a', 'eve', 'eve@example.com');
 SELECT apikey_save_org('security_seeing_b', 'B', 'enterprise');
-SELECT apikey_save_member('security_seeing_b', 'mal', 'mal@example.com', 'admin', 'security_seeing_mal');
+SELECT apikey_save_member('security_seeing_b', 'mal', 'mal@example.com', 'admin', 'regress_seeing_mal');
 SELECT apikey_save_member('security_seeing_b', 'bob', 'bob2@example.com');
 -- values of each, for later
 BEGIN;
@@ -49,7 +49,7 @@ BEGIN IF $1 IS NOT NULL THEN RAISE NOTICE 'leaked %', $1; END IF; RETURN true; E
 CREATE OPERATOR pg_temp.<<< (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_temp.leak2,
 	RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
 -- The tables cannot be named. What follows holds also where a DBA let them be.
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT count(*) FROM apikeys_private.apikey_key WHERE pg_temp.leak(name);
 SELECT 'apikeys_private.apikey_member'::regclass;
 COPY apikeys_private.apikey_legacy (org_id) TO STDOUT;
@@ -57,9 +57,9 @@ CREATE TABLE security_seeing.fk (org_id text COLLATE "C" REFERENCES apikeys_priv
 CREATE RULE security_seeing AS ON INSERT TO apikeys_private.apikey_key DO INSTEAD NOTHING;
 PREPARE names AS SELECT name FROM apikeys_private.apikey_key;
 RESET ROLE;
-GRANT USAGE ON SCHEMA apikeys_private TO security_seeing_user, security_seeing_bob,
-	security_seeing_mal, security_seeing_both, security_seeing_app;
-SET ROLE security_seeing_user;
+GRANT USAGE ON SCHEMA apikeys_private TO regress_seeing_user, regress_seeing_bob,
+	regress_seeing_mal, regress_seeing_both, regress_seeing_app;
+SET ROLE regress_seeing_user;
 SET client_min_messages = notice;
 SELECT count(*) FROM apikeys_private.apikey_key WHERE pg_temp.leak(name);
 SELECT count(*) FROM apikeys_private.apikey_member WHERE pg_temp.leak(email);
@@ -77,7 +77,7 @@ SET enable_seqscan = off;
 SELECT count(*) FROM apikeys_private.apikey_key WHERE org_id = 'security_seeing_b' AND name = 'common' AND pg_temp.leak(owner_id);
 RESET enable_seqscan;
 -- a member leaks itself, and nobody else
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT count(*) FROM apikeys_private.apikey_key WHERE pg_temp.leak(name);
 SELECT count(*) FROM apikeys_private.apikey_member WHERE pg_temp.leak(email);
 SELECT count(*) FROM apikeys WHERE pg_temp.leak(name) AND owner_email OPERATOR(pg_temp.<<<) 'x';
@@ -123,14 +123,14 @@ SELECT query, pg_temp.tells(query, one, other) FROM (VALUES
 RESET ROLE;
 SELECT pg_temp.tells('SELECT 1 FROM pg_class WHERE relname < ?', 'a', 'z');
 -- nor does running it, where an organization is named that is not one's own
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT pg_temp.tells(:'explain_run' || 'SELECT name FROM ' || view || ' WHERE org_id = ?',
 		'security_seeing_b', 'security_seeing_x')
 FROM unnest('{apikeys_private.apikey_key,apikeys,apikeys_mine,apikeys_legacy}'::text[]) view;
 -- that this would see a difference, too
 RESET ROLE;
 SELECT pg_temp.tells(:'explain_run' || 'SELECT FROM pg_class WHERE relname = ?', 'pg_class', 'no_class');
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 -- statistics
 SELECT count(*) FROM pg_stats WHERE tablename LIKE 'apikey%';
 
@@ -171,7 +171,7 @@ RESET ROLE;
 \set VERBOSITY default
 \set SHOW_CONTEXT never
 ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT security_seeing_check CHECK (name <> 'violation');
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT apikey_create('violation');
 SELECT apikey_update(suffix, name => 'violation') FROM apikeys_mine LIMIT 1;
 RESET ROLE;
@@ -179,19 +179,19 @@ ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT security_seeing_check;
 -- nor one that excludes, or wants something
 ALTER TABLE apikeys_private.apikey_key ADD CONSTRAINT security_seeing_excl
 	EXCLUDE USING hash (name WITH =) WHERE (name <> 'common');
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT apikey_create('board');
 SELECT apikey_update(suffix, name => 'board') FROM apikeys_mine LIMIT 1;
 RESET ROLE;
 ALTER TABLE apikeys_private.apikey_key DROP CONSTRAINT security_seeing_excl;
 ALTER TABLE apikeys_private.apikey_key ADD COLUMN security_seeing_note text DEFAULT '' NOT NULL;
 ALTER TABLE apikeys_private.apikey_key ALTER COLUMN security_seeing_note DROP DEFAULT;
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT apikey_create('violation');
 RESET ROLE;
 ALTER TABLE apikeys_private.apikey_key DROP COLUMN security_seeing_note;
 \set VERBOSITY terse
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 
 -- attack 4: objects of one's own that look at the tables
 CREATE TABLE security_seeing.fk (org_id text COLLATE "C" REFERENCES apikeys_private.apikey_org);
@@ -215,15 +215,15 @@ SET plan_cache_mode = force_generic_plan;
 PREPARE names AS SELECT name FROM apikeys WHERE kind = 'user' AND name <> 'common' ORDER BY 1;
 PREPARE members AS SELECT email FROM apikeys_private.apikey_member WHERE email LIKE '___@%' ORDER BY 1;
 EXECUTE names;
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 EXECUTE names;
 EXECUTE members;
-SET ROLE security_seeing_mal;
+SET ROLE regress_seeing_mal;
 EXECUTE names;
-SET ROLE security_seeing_user;
+SET ROLE regress_seeing_user;
 EXECUTE names;
 EXECUTE members;
-SET ROLE security_seeing_app;
+SET ROLE regress_seeing_app;
 BEGIN; SELECT apikey_act_as('security_seeing_a', 'ann'); EXECUTE names; COMMIT;
 BEGIN; SELECT apikey_act_as('security_seeing_a', 'eve'); EXECUTE names; EXECUTE members; COMMIT;
 EXECUTE names;
@@ -234,22 +234,22 @@ RESET plan_cache_mode;
 -- attack 4: a view over ours that belongs to somebody else, by whom it is read
 -- decides
 CREATE VIEW security_seeing.of_superuser AS SELECT name FROM apikeys;
-SET ROLE security_seeing_mal;
+SET ROLE regress_seeing_mal;
 CREATE VIEW security_seeing.of_mal AS SELECT name FROM apikeys_private.apikey_key;
 GRANT SELECT ON security_seeing.of_mal TO PUBLIC;
 RESET ROLE;
 GRANT SELECT ON security_seeing.of_superuser TO PUBLIC;
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT * FROM security_seeing.of_superuser;
 SELECT * FROM security_seeing.of_mal;
-SET ROLE security_seeing_user;
+SET ROLE regress_seeing_user;
 SELECT * FROM security_seeing.of_superuser;
 SELECT * FROM security_seeing.of_mal;
 RESET ROLE;
 
 -- attack 4: the principal, or the role, changes in the middle. A cursor that
 -- has not begun sees what the principal of its beginning may see.
-SET ROLE security_seeing_app;
+SET ROLE regress_seeing_app;
 BEGIN;
 SELECT apikey_act_as('security_seeing_a', 'ann');
 DECLARE c CURSOR FOR SELECT name FROM apikeys ORDER BY name;
@@ -271,7 +271,7 @@ SET client_min_messages = warning;
 -- the admin of the first, or another organization's bob, by being one of them
 -- while a policy asks for the organization and the other while it asks what
 -- that may see. The first row makes it ask one question, the second the other.
-SET SESSION AUTHORIZATION security_seeing_both;
+SET SESSION AUTHORIZATION regress_seeing_both;
 SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
@@ -279,17 +279,17 @@ SET enable_material = off;
 SET enable_memoize = off;
 SELECT n.name, k.org_id, k.owner_id
 FROM (SELECT name, set_config('role', role, true)
-	FROM (VALUES ('security_seeing_bob', 'nothing'), ('security_seeing_mal', 'secret plan')) AS n (role, name)
+	FROM (VALUES ('regress_seeing_bob', 'nothing'), ('regress_seeing_mal', 'secret plan')) AS n (role, name)
 	OFFSET 0) AS n
 	LEFT JOIN apikeys_private.apikey_key k ON k.name = n.name;
 SELECT n.name, k.org_id, k.owner_id
 FROM (SELECT name, set_config('role', role, true)
-	FROM (VALUES ('security_seeing_mal', 'nothing'), ('security_seeing_bob', 'other bob')) AS n (role, name)
+	FROM (VALUES ('regress_seeing_mal', 'nothing'), ('regress_seeing_bob', 'other bob')) AS n (role, name)
 	OFFSET 0) AS n
 	LEFT JOIN apikeys_private.apikey_key k ON k.name = n.name;
 SELECT n.email, k.org_id, k.user_id
 FROM (SELECT email, set_config('role', role, true)
-	FROM (VALUES ('security_seeing_bob', 'nothing'), ('security_seeing_mal', 'eve@example.com')) AS n (role, email)
+	FROM (VALUES ('regress_seeing_bob', 'nothing'), ('regress_seeing_mal', 'eve@example.com')) AS n (role, email)
 	OFFSET 0) AS n
 	LEFT JOIN apikeys_private.apikey_member k ON k.email = n.email;
 RESET SESSION AUTHORIZATION;
@@ -322,7 +322,7 @@ UNION ALL SELECT 'of nobody', '0000000'
 UNION ALL SELECT 'whatever', '%'
 UNION ALL SELECT 'too long', repeat('x', 100000);
 GRANT SELECT ON security_seeing.suffix TO PUBLIC;
-SET ROLE security_seeing_bob;
+SET ROLE regress_seeing_bob;
 SELECT call, pg_temp.outcome(format(call, suffix)) AS outcome, string_agg(whose, ', ' ORDER BY whose)
 FROM unnest(ARRAY[
 		'SELECT apikey_update(%L, name => ''x'')',
@@ -333,7 +333,7 @@ FROM unnest(ARRAY[
 GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT pg_temp.outcome('SELECT apikey_delete_all(''eve'')') = pg_temp.outcome('SELECT apikey_delete_all(''nobody'')') AS same;
 SELECT org_id, owner_id, owner_email, name FROM apikeys;
-SET ROLE security_seeing_mal;
+SET ROLE regress_seeing_mal;
 SELECT call, pg_temp.outcome(format(call, suffix)) AS outcome, string_agg(whose, ', ' ORDER BY whose)
 FROM unnest(ARRAY[
 		'SELECT apikey_update(%L, name => ''x'')',
@@ -346,7 +346,7 @@ SELECT pg_temp.outcome('SELECT apikey_delete_all(''eve'')') = pg_temp.outcome('S
 SELECT pg_temp.outcome('SELECT apikey_delete_legacy()');
 SELECT DISTINCT org_id FROM apikeys;
 SELECT count(*) FROM apikeys_private.apikey_member WHERE org_id <> 'security_seeing_b';
-SET ROLE security_seeing_user;
+SET ROLE regress_seeing_user;
 SELECT count(*) FROM apikeys;
 SELECT DISTINCT pg_temp.outcome(format(call, suffix))
 FROM unnest(ARRAY[
@@ -366,9 +366,9 @@ SELECT apikey_check_level(:'ann', 'admin') AND apikey_check_level(:'bob', 'stand
 -- attack 5, sibling: a DBA granted DML on the tables; constraints and triggers
 -- answer no question about others
 BEGIN;
-GRANT ALL ON apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy TO security_seeing_bob;
-GRANT USAGE ON SEQUENCE apikeys_private.apikey_key_id_seq TO security_seeing_bob;
-SET LOCAL ROLE security_seeing_bob;
+GRANT ALL ON apikeys_private.apikey_org, apikeys_private.apikey_member, apikeys_private.apikey_key, apikeys_private.apikey_legacy TO regress_seeing_bob;
+GRANT USAGE ON SEQUENCE apikeys_private.apikey_key_id_seq TO regress_seeing_bob;
+SET LOCAL ROLE regress_seeing_bob;
 SELECT what, pg_temp.outcome(format('INSERT INTO apikeys_private.apikey_key (org_id, owner_id, name, level, digest) VALUES (%L, %L, %L, %L, %L)',
 		org_id, owner_id, 'x', level, digest)) AS outcome
 FROM (VALUES ('may', 'security_seeing_a', 'eve', 'standard', sha256('x')),
@@ -392,7 +392,7 @@ ROLLBACK;
 
 -- attack 6: nobody reads a digest: not in a list, a condition, an order, a
 -- row, an error, a setting
-SET ROLE security_seeing_mal;
+SET ROLE regress_seeing_mal;
 SELECT digest FROM apikeys_private.apikey_key;
 SELECT key_id FROM apikeys_private.apikey_key;
 SELECT digest FROM apikeys_private.apikey_legacy;
@@ -410,7 +410,7 @@ RESET ROLE;
 SELECT attrelid::regclass, attname FROM pg_attribute
 WHERE attrelid IN ('apikeys'::regclass, 'apikeys_mine'::regclass, 'apikeys_legacy'::regclass)
 	AND (attname ~ 'digest|key_id' OR atttypid = 'bytea'::regtype);
-SET ROLE security_seeing_app;
+SET ROLE regress_seeing_app;
 BEGIN;
 SELECT suffix = apikey_suffix(:'mal') FROM apikey_authenticate(:'mal');
 SHOW apikeys.principal;
@@ -421,12 +421,12 @@ COMMIT;
 RESET ROLE;
 -- where a DBA granted it, of one's own keys only
 BEGIN;
-GRANT SELECT ON apikeys_private.apikey_key TO security_seeing_bob;
-SET LOCAL ROLE security_seeing_bob;
+GRANT SELECT ON apikeys_private.apikey_key TO regress_seeing_bob;
+SET LOCAL ROLE regress_seeing_bob;
 SELECT digest = sha256(split_part(:'bob', '/', 1)::bytea) AS mine FROM apikeys_private.apikey_key;
 ROLLBACK;
 
 SELECT apikey_remove_org(org_id) FROM apikeys_private.apikey_org WHERE org_id LIKE 'security_seeing%';
 DROP SCHEMA security_seeing CASCADE;
-DROP OWNED BY security_seeing_app, security_seeing_both, security_seeing_bob, security_seeing_mal, security_seeing_user;
-DROP ROLE security_seeing_both, security_seeing_bob, security_seeing_mal, security_seeing_user, security_seeing_app;
+DROP OWNED BY regress_seeing_app, regress_seeing_both, regress_seeing_bob, regress_seeing_mal, regress_seeing_user;
+DROP ROLE regress_seeing_both, regress_seeing_bob, regress_seeing_mal, regress_seeing_user, regress_seeing_app;

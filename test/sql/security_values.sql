@@ -3,16 +3,18 @@
 -- up where they have no business to be.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
+-- what other tests have deleted is not told here
+SELECT apikey_prune_history('infinity') >= 0 AS pruned;
 SET apikeys.session_principal = on;	-- so that a principal can last
-CREATE ROLE security_values_app;
-CREATE ROLE security_values_user;
-SELECT apikey_grant_application('security_values_app');
+CREATE ROLE regress_values_app;
+CREATE ROLE regress_values_user;
+SELECT apikey_grant_application('regress_values_app');
 SELECT apikey_save_org('security_values', 'Values', 'enterprise');
 SELECT apikey_save_member('security_values', 'ann', 'ann@example.com', 'admin');
 SELECT apikey_act_as('security_values', 'ann', session => true);
 SELECT apikey_import_legacy('security_values', 'security_values legacy key');
 SELECT pg_switch_wal() IS NULL AS "so that one segment holds what follows";
-SET ROLE security_values_app;
+SET ROLE regress_values_app;
 SELECT apikey_create('key', 'admin') AS v \gset
 RESET ROLE;
 SELECT split_part(:'v', '/', 1) AS front, apikey_suffix(:'v') AS suffix,
@@ -120,7 +122,7 @@ SELECT argument, pg_temp.outcome('SELECT ' || argument || ' FROM long WHERE what
 	'apikey_allows(value)', 'apikey_check(''x'', value)', 'apikey_act_as(value, ''x'')', 'apikey_act_as(''security_values'', value)',
 	'apikey_save_org(value, ''x'')', 'apikey_save_member(''security_values'', value, ''x'')', 'apikey_remove_org(value)',
 	'apikey_remove_member(value, value)', 'apikey_import_legacy(''security_values'', value)', 'apikey_import_legacy(value, ''x'')']) argument;
-SET ROLE security_values_app;
+SET ROLE regress_values_app;
 SELECT pg_temp.outcome('SELECT apikey_create(repeat(''x'', 1000000))');
 SELECT pg_temp.outcome('SELECT apikey_update(%L, repeat(''x'', 1000000))', :'suffix');
 SELECT pg_temp.outcome('SELECT apikey_delete(repeat(''x'', 1000000))');
@@ -147,7 +149,7 @@ COMMIT;
 
 -- attack 17: levels, roles and plans that do not exist, NULL, dates out of this
 -- world, names that do something when shown
-SET ROLE security_values_app;
+SET ROLE regress_values_app;
 SELECT call, pg_temp.outcome('SELECT ' || replace(call, '@', quote_literal(:'suffix'))) FROM unnest(ARRAY[
 	'apikey_create(''x'', ''guest'')', 'apikey_create(''x'', '''')', 'apikey_create(''x'', NULL)', 'apikey_create(NULL)',
 	'apikey_create(''x'', ''standard'', NULL)', 'apikey_create(''x'', expires_at => ''-infinity'')',
@@ -201,7 +203,7 @@ EXCEPTION WHEN OTHERS THEN
 	RETURN state || CASE WHEN concat(message, detail, hint, context) LIKE '%' || current_setting('security_values.secret') || '%' THEN ' told' ELSE ' not told' END;
 END $$;
 SET security_values.secret = :'secret';
-SET ROLE security_values_app;
+SET ROLE regress_values_app;
 SELECT call, pg_temp.told(call, wrong) FROM (SELECT :'front' || '/0000000' AS wrong) w, unnest(ARRAY[
 	'apikey_authenticate($1)', 'apikey_allows($1)', 'apikey_check($1, $1)', 'apikey_act_as($1, $1)', 'apikey_act_as(''security_values'', $1)',
 	'apikey_delete($1)', 'apikey_update($1, ''x'')', 'apikey_update($1, $1, ''admin'', ''-infinity'')', 'apikey_rotate($1)', 'apikey_rotate($1, ''-1 s'')',
@@ -216,7 +218,7 @@ SELECT call, pg_temp.told(call, :'v') FROM unnest(ARRAY[
 	'apikeys_private.apikey_digest_suffix($1::bytea)']) call;
 -- nor is it in what this session shows of itself, or in what is on disk; its
 -- digest is
-SET ROLE security_values_app;
+SET ROLE regress_values_app;
 BEGIN;
 SELECT suffix = :'suffix' FROM apikey_authenticate(:'v');
 SELECT count(*) FROM pg_settings WHERE name <> 'security_values.secret' AND concat(setting, boot_val, reset_val) LIKE '%' || :'secret' || '%';
@@ -234,11 +236,11 @@ WHERE c.relname ~ '^apikey_(key|legacy|usage|member|org)' AND c.relkind IN ('r',
 ORDER BY 1;
 SELECT pg_temp.holds('pg_wal/' || :'wal', :'secret') AS value, pg_temp.holds('pg_wal/' || :'wal', sha256(:'front')) AS digest;
 -- others do not see the statement that it is in
-SET ROLE security_values_user;
+SET ROLE regress_values_user;
 SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%' || current_setting('security_values.secret') || '%' AND pid <> pg_backend_pid();
 SELECT count(*) FROM pg_stat_activity WHERE query ~ 'security_values' AND usename <> current_user;
 RESET ROLE;
 
 SELECT apikey_remove_org('security_values');
-DROP OWNED BY security_values_app;
-DROP ROLE security_values_app, security_values_user;
+DROP OWNED BY regress_values_app;
+DROP ROLE regress_values_app, regress_values_user;

@@ -141,6 +141,10 @@ GRANT SET ON PARAMETER apikeys.seal_principal TO regress_selfcheck_user;
 GRANT ALTER SYSTEM ON PARAMETER apikeys.revoke_remote_apply TO PUBLIC;
 GRANT SET ON PARAMETER work_mem TO regress_selfcheck_user;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+-- and the one by which foreign keys do not act; a superuser may set all anyway
+GRANT SET ON PARAMETER session_replication_role TO regress_selfcheck_app, regress_selfcheck_user;
+ALTER ROLE regress_selfcheck_user SUPERUSER;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
 -- roles that may name and read or lock every table
@@ -149,6 +153,13 @@ GRANT pg_read_all_data TO regress_selfcheck_app;
 GRANT pg_write_all_data TO regress_selfcheck_user;
 GRANT regress_selfcheck_user TO regress_selfcheck_app;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+-- also by SET ROLE only; not so the owner, who may do all that anyway
+ALTER ROLE regress_selfcheck_app NOINHERIT;
+REVOKE pg_read_all_data FROM regress_selfcheck_app;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+UPDATE pg_extension SET extowner = 'regress_selfcheck_user'::regrole WHERE extname = 'apikeys';
+SELECT "check", detail FROM apikey_selfcheck() WHERE "check" = 'grants';
+UPDATE pg_extension SET extowner = current_user::regrole WHERE extname = 'apikeys';
 ALTER ROLE regress_selfcheck_app SUPERUSER;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;

@@ -77,7 +77,7 @@ UNION ALL
 SELECT 'function: symbol', object, replace(pg_get_functiondef(oid), '$' || prosrc || '$', '$apikey_current_org$') FROM others_functions
 	WHERE probin IS NOT NULL AND prosrc <> 'apikey_current_org'
 UNION ALL
-SELECT 'function: library', object, replace(pg_get_functiondef(oid), '$libdir/apikeys', '$libdir/../lib/apikeys') FROM others_functions WHERE probin IS NOT NULL
+SELECT 'function: library', object, replace(pg_get_functiondef(oid), '$libdir/apikeys', '$libdir/./apikeys') FROM others_functions WHERE probin IS NOT NULL
 UNION ALL
 SELECT 'function: not ours', object, 'ALTER EXTENSION apikeys DROP FUNCTION ' || name FROM functions
 UNION ALL
@@ -89,7 +89,7 @@ SELECT w.name, object, 'ALTER ' || kind || ' ' || r.name || ' ' || w.clause FROM
 	('table: row security', 'r', 'DISABLE ROW LEVEL SECURITY'), ('table: forced row security', 'r', 'FORCE ROW LEVEL SECURITY'),
 	('table: option', 'r', 'SET (fillfactor = 77)'), ('table: option of TOAST', 'r', 'SET (toast.autovacuum_enabled = off)'),
 	('table: access method', 'r', 'SET ACCESS METHOD selfcheck'), ('table: replica identity', 'r', 'REPLICA IDENTITY FULL'), ('table: persistence', 'r', 'SET UNLOGGED'),
-	('view: option', 'v', 'SET (security_invoker = false)'), ('view: another option', 'v', 'RESET (security_barrier)'),
+	('view: option', 'v', 'SET (security_invoker = false)'), ('view: another option', 'v', 'SET (security_barrier = false)'),
 	('sequence: increment', 'S', 'INCREMENT 7'), ('sequence: cycle', 'S', 'CYCLE'), ('sequence: cache', 'S', 'CACHE 7'),
 	('sequence: end', 'S', 'MAXVALUE 7777'), ('sequence: start', 'S', 'START 7'), ('sequence: type', 'S', 'AS integer'),
 	('sequence: table', 'S', 'OWNED BY NONE'),
@@ -181,7 +181,7 @@ SELECT 'index: ' || c, object, format('UPDATE pg_index SET %I = false WHERE inde
 UNION ALL
 SELECT 'trigger: disabled', object, format('ALTER TABLE %s DISABLE TRIGGER %s', relation, name) FROM triggers
 UNION ALL
-SELECT 'trigger: enabled otherwise', object, format('ALTER TABLE %s ENABLE TRIGGER %s', relation, name) FROM triggers
+SELECT 'trigger: enabled otherwise', object, format('ALTER TABLE %s ENABLE %s TRIGGER %s', relation, CASE tgenabled WHEN 'O' THEN 'REPLICA' ELSE '' END, name) FROM triggers
 UNION ALL
 SELECT 'trigger: rename', object, format('ALTER TRIGGER %s ON %s RENAME TO selfcheck_%s', name, relation, oid) FROM triggers
 UNION ALL

@@ -13,6 +13,10 @@ ALTER DATABASE postgres SET apikeys.seal_principal = off;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ALTER ROLE regress_selfcheck_app SET apikeys.revoke_remote_apply = 'F';
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+RESET apikeys.seal_principal;
+SELECT format('ALTER DATABASE %I SET apikeys.seal_principal = off', current_database()) \gexec
+SELECT format('ALTER ROLE regress_selfcheck_app IN DATABASE %I SET apikeys.seal_principal = off', current_database()) \gexec
+SELECT "check", replace(detail, quote_ident(current_database()), 'CURRENT') AS detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 
 -- logging: each setting that lets bound parameters reach the log
@@ -34,6 +38,12 @@ SELECT "check", unnest(string_to_array(detail, '; ')) AS detail FROM selfcheck_r
 -- no length, no parameters
 SET LOCAL log_parameter_max_length = 0;
 SET LOCAL log_parameter_max_length_on_error = 0;
+SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
+-- but of a role only
+ALTER ROLE regress_selfcheck_app SET log_parameter_max_length = -1;
+SET LOCAL log_min_duration_statement = -1;
+SET LOCAL log_min_duration_sample = -1;
+SET LOCAL log_transaction_sample_rate = 0;
 SELECT "check", detail FROM apikey_selfcheck() WHERE NOT ok;
 ROLLBACK;
 -- statements without parameters, and settings that log none; of a role only

@@ -62,7 +62,7 @@ SELECT DISTINCT last_used_at, uses FROM apikeys_mine;
 SELECT last_used_at, uses FROM apikeys_legacy;
 -- The function that the views ask is not for all to name; who can, because a DBA
 -- let it, learns no more.
-SELECT apikeys_private.apikey_usage_of('usage-a', 'bob', apikey_suffix(:'bob'));
+SELECT apikeys_private.apikey_usage_of('usage-a', apikey_suffix(:'bob'));
 RESET SESSION AUTHORIZATION;
 GRANT USAGE ON SCHEMA apikeys_private TO regress_usage_ann, regress_usage_app;
 SET SESSION AUTHORIZATION regress_usage_ann;
@@ -70,7 +70,7 @@ SELECT what, u.* FROM (VALUES
 	(1, 'a colleague''s', 'usage-a', 'bob', apikey_suffix(:'bob')), (2, 'the legacy key', 'usage-a', NULL, NULL),
 	(3, 'elsewhere', 'usage-b', 'eve', apikey_suffix(:'eve')), (4, 'no organization', NULL, 'bob', apikey_suffix(:'bob')),
 	(5, 'nobody''s', 'usage-a', 'bob', '0000000')) AS v (n, what, org_id, owner_id, suffix),
-	apikeys_private.apikey_usage_of(org_id, owner_id, suffix) AS u ORDER BY n;
+	apikeys_private.apikey_usage_of(org_id, suffix) AS u ORDER BY n;
 RESET SESSION AUTHORIZATION;
 SELECT DISTINCT last_used_at, uses FROM apikeys;
 
@@ -109,7 +109,7 @@ SET SESSION AUTHORIZATION regress_usage_app;
 BEGIN;
 SELECT level FROM apikey_authenticate(:'ann');
 SELECT name FROM apikey_expiring('11 days');
-SELECT apikeys_private.apikey_usage_of('usage-a', 'ann', apikey_suffix(:'ann'));
+SELECT apikeys_private.apikey_usage_of('usage-a', apikey_suffix(:'ann'));
 COMMIT;
 -- a demoted member sees its own at the next statement
 RESET SESSION AUTHORIZATION;

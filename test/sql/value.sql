@@ -10,12 +10,12 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS apikeys CASCADE;
 RESET client_min_messages;
 
-CREATE ROLE value_app;
-CREATE ROLE value_ann;
-SELECT apikey_grant_application('value_app');
+CREATE ROLE regress_value_app;
+CREATE ROLE regress_value_ann;
+SELECT apikey_grant_application('regress_value_app');
 SELECT apikey_save_org('value', 'Value', 'enterprise');
 SELECT apikey_save_org('value 2', 'Value 2');
-SELECT apikey_save_member('value', 'ann', 'ann@value.example', 'admin', 'value_ann');
+SELECT apikey_save_member('value', 'ann', 'ann@value.example', 'admin', 'regress_value_ann');
 
 -- How a statement ends.
 CREATE FUNCTION pg_temp.try(statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -146,7 +146,7 @@ FROM known;
 -- Created values
 --
 
-SET ROLE value_ann;
+SET ROLE regress_value_ann;
 CREATE TEMPORARY TABLE created AS
 	SELECT n, apikey_create('key ' || n) AS value FROM generate_series(1, 2000) AS n;
 RESET ROLE;
@@ -195,7 +195,7 @@ FROM created, regexp_split_to_table(right(value, 7), '') AS c;
 -- every one is a key; none is without its suffix, nor in another case, whether
 -- or not it has just been verified
 GRANT SELECT ON created TO PUBLIC;
-SET ROLE value_app;
+SET ROLE regress_value_app;
 SELECT times, count(*) AS keys, count(*) FILTER (WHERE apikey_check_level(value, 'standard')) AS live
 FROM generate_series(1, 3) AS times, created WHERE n % 10 = 0 GROUP BY times ORDER BY times;
 SELECT form, bool_and(apikey_check_level(value, 'standard')) AS live,
@@ -235,7 +235,7 @@ SELECT value AS native, left(value, -8) AS covered FROM created WHERE n = 1 \gse
 SELECT apikey_import_legacy('value 2', :'covered');
 SELECT k.digest = l.digest AS same FROM apikeys_private.apikey_legacy l, apikeys_private.apikey_key k
 WHERE l.org_id = 'value 2' AND k.org_id = 'value' AND k.name = 'key 1';
-SET ROLE value_app;
+SET ROLE regress_value_app;
 SELECT apikey_check_level(:'native', 'admin') AS native, apikey_check_level(:'covered', 'admin') AS covered FROM generate_series(1, 3);
 SELECT v.org_id, v.level, v.legacy FROM unnest(ARRAY[:'native', :'covered', :'native', :'covered']) AS k, apikey_verify(k) AS v;
 RESET ROLE;
@@ -256,18 +256,18 @@ SELECT prefix, pg_temp.try(format('SET apikeys.prefix = %L', prefix)) AS result 
 	(''), ('abcdefghi'), ('1a'), ('A'), ('aB'), ('a-b'), ('a.'), ('a/'), (' a'), ('a '), ('é'), (E'a\n')) AS p (prefix);
 -- what was refused changed nothing
 SHOW apikeys.prefix;
-SELECT pg_temp.try($$ALTER ROLE value_ann SET apikeys.prefix = 'no good'$$);
+SELECT pg_temp.try($$ALTER ROLE regress_value_ann SET apikeys.prefix = 'no good'$$);
 SELECT pg_temp.try($$SET apikeys.prefixx = 'a'$$);
 
 -- ordinary roles may not set it, unless they are allowed to
-SET ROLE value_ann;
+SET ROLE regress_value_ann;
 SELECT pg_temp.try($$SET apikeys.prefix = 'eu2'$$);
 SELECT pg_temp.try($$SELECT set_config('apikeys.prefix', 'eu2', true)$$);
-SELECT pg_temp.try($$ALTER ROLE value_ann SET apikeys.prefix = 'eu2'$$);
+SELECT pg_temp.try($$ALTER ROLE regress_value_ann SET apikeys.prefix = 'eu2'$$);
 SHOW apikeys.prefix;
 RESET ROLE;
-GRANT SET ON PARAMETER apikeys.prefix TO value_ann;
-SET ROLE value_ann;
+GRANT SET ON PARAMETER apikeys.prefix TO regress_value_ann;
+SET ROLE regress_value_ann;
 SET apikeys.prefix = 'eu2';
 SELECT apikey_create('from eu2') AS eu2 \gset
 SET apikeys.prefix = 'a1234567';
@@ -277,11 +277,11 @@ SELECT apikey_create('from the shortest') AS shortest \gset
 RESET apikeys.prefix;
 SELECT apikey_create('from the default') AS other \gset
 RESET ROLE;
-REVOKE SET ON PARAMETER apikeys.prefix FROM value_ann;
+REVOKE SET ON PARAMETER apikeys.prefix FROM regress_value_ann;
 
 -- earlier prefixes keep working, and so do the digests of all
 SET apikeys.prefix = 'na1';
-SET ROLE value_app;
+SET ROLE regress_value_app;
 SELECT split_part(v, '.', 1) AS prefix, octet_length(v), apikey_is_wellformed(v),
 	apikey_check_level(v, 'standard'), (apikey_inspect(v)).name
 FROM unnest(ARRAY[:'eu2', :'longest', :'shortest', :'other']) AS v;
@@ -290,5 +290,5 @@ RESET apikeys.prefix;
 
 SELECT apikey_remove_org('value');
 SELECT apikey_remove_org('value 2');
-DROP OWNED BY value_app, value_ann;
-DROP ROLE value_app, value_ann;
+DROP OWNED BY regress_value_app, regress_value_ann;
+DROP ROLE regress_value_app, regress_value_ann;

@@ -216,9 +216,9 @@ is(written($node, $ann), 1008, 'of which so much is written');
 #
 my ($ann_suffix, $bob_suffix) = map { substr($_, -7) } $ann, $bob;
 my $both = 'SELECT a.uses, b.uses, a.last_used_at IS NULL, b.last_used_at IS NULL, l.uses, l.last_used_at IS NULL'
-  . " FROM apikeys_private.apikey_usage_of('acme', 'ann', '$ann_suffix') a,"
-  . " apikeys_private.apikey_usage_of('acme', 'bob', '$bob_suffix') b,"
-  . " apikeys_private.apikey_usage_of('acme', NULL, NULL) l";
+  . " FROM apikeys_private.apikey_usage_of('acme', '$ann_suffix') a,"
+  . " apikeys_private.apikey_usage_of('acme', '$bob_suffix') b,"
+  . " apikeys_private.apikey_usage_of('acme', NULL) l";
 # the same by the list, which is how it is seen
 my $listed = 'SELECT a.uses, b.uses, l.uses FROM (SELECT) AS one'
   . " LEFT JOIN apikeys a ON a.suffix = '$ann_suffix' LEFT JOIN apikeys b ON b.suffix = '$bob_suffix'"
@@ -239,11 +239,11 @@ is(sql($node, $both), '1011|16|f|f|4|f', 'a superuser sees all');
 is(app("BEGIN; SELECT apikey_authenticate('$ann') \\g /dev/null\n$both; COMMIT"),
 	'||t|t||t', 'a presented key sees none');
 is(as_member('acme', 'ann', "SELECT a.uses, b.uses, c.uses, d.uses, e.uses"
-		  . " FROM apikeys_private.apikey_usage_of('other', 'ann', '$ann_suffix') a,"
-		  . " apikeys_private.apikey_usage_of(NULL, 'ann', '$ann_suffix') b,"
-		  . " apikeys_private.apikey_usage_of('acme', 'ann', 'nonsuch') c,"
-		  . " apikeys_private.apikey_usage_of('other', NULL, NULL) d,"
-		  . " apikeys_private.apikey_usage_of(NULL, NULL, NULL) e"),
+		  . " FROM apikeys_private.apikey_usage_of('other', '$ann_suffix') a,"
+		  . " apikeys_private.apikey_usage_of(NULL, '$ann_suffix') b,"
+		  . " apikeys_private.apikey_usage_of('acme', 'nonsuch') c,"
+		  . " apikeys_private.apikey_usage_of('other', NULL) d,"
+		  . " apikeys_private.apikey_usage_of(NULL, NULL) e"),
 	'||||', 'no such key');
 
 # A call site that outlives its principal forgets it.
@@ -259,7 +259,7 @@ BEGIN
 		RESET ROLE;
 		PERFORM apikey_act_as('acme', CASE i WHEN 2 THEN 'bob' ELSE 'ann' END);
 		SET LOCAL ROLE app;
-		seen := seen || coalesce((apikeys_private.apikey_usage_of('acme', 'ann', '$ann_suffix')).uses::text, 'NULL') || ' ';
+		seen := seen || coalesce((apikeys_private.apikey_usage_of('acme', '$ann_suffix')).uses::text, 'NULL') || ' ';
 	END LOOP;
 	PERFORM set_config('usage.seen', seen, false);
 END \$\$;
@@ -322,6 +322,8 @@ my $all = sql($node, 'SELECT sum(uses) FROM apikeys');
 is(sql($node, $sums, user => 'watcher'), "$all|0|t|t|2|65536|t", 'apikey_stats for pg_monitor');
 is(sqlstate($session, $sums), '42501', 'apikey_stats is for nobody else');
 is(sqlstate($session, 'SELECT apikey_usage_flush()'), '42501', 'nor is apikey_usage_flush()');
+is(sql($node, q{SELECT ok, detail FROM apikey_selfcheck() WHERE "check" = 'preload'}),
+	't|usage of keys is counted', 'the self-check says that usage is counted');
 is(backends($node, 'launcher'), 1, 'the launcher is to be seen');
 is(backends($node, 'worker'), 0, 'a worker goes when it is done');
 is( sql($node,

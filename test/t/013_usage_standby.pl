@@ -47,6 +47,16 @@ is(sqlstate($session, 'SELECT apikey_usage_flush()'), '55000', 'there is no flus
 $session->quit;
 is(written($standby, $first), 100, 'and nothing was written');
 
+# Nobody need wait for standbys to have what was counted.
+$primary->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+$primary->reload;
+sql($primary, "SET statement_timeout = '60s'");
+verify($primary, $second, 1);
+flush($primary);
+is(written($primary, $second), 1, 'the worker does not wait for a synchronous standby');
+$primary->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+$primary->reload;
+
 # A restart of the standby.
 hang_up($standby);
 $standby->restart;

@@ -38,7 +38,7 @@ CREATE FUNCTION told() RETURNS bigint LANGUAGE plpgsql AS \$\$
 DECLARE
 	told bigint;
 BEGIN
-	told := (apikeys_private.apikey_usage_of('acme', 'ann', '$suffix')).uses;
+	told := (apikeys_private.apikey_usage_of('acme', '$suffix')).uses;
 	RETURN told;
 END \$\$;
 CREATE FUNCTION told_of(VARIADIC roles name[]) RETURNS text LANGUAGE plpgsql AS \$\$
@@ -48,7 +48,7 @@ DECLARE
 BEGIN
 	FOREACH role IN ARRAY roles LOOP
 		EXECUTE format('SET LOCAL ROLE %I', role);
-		told := told || coalesce((apikeys_private.apikey_usage_of('acme', 'ann', '$suffix')).uses::text, 'NULL') || ' ';
+		told := told || coalesce((apikeys_private.apikey_usage_of('acme', '$suffix')).uses::text, 'NULL') || ' ';
 	END LOOP;
 	RETURN told;
 END \$\$;
@@ -90,7 +90,7 @@ DECLARE
 BEGIN
 	FOR i IN 1 .. 2 LOOP
 		SET LOCAL ROLE app;
-		told := told || coalesce((apikeys_private.apikey_usage_of('acme', 'ann', '$suffix')).uses::text, 'NULL') || ' ';
+		told := told || coalesce((apikeys_private.apikey_usage_of('acme', '$suffix')).uses::text, 'NULL') || ' ';
 		RESET ROLE;
 		EXECUTE change;
 	END LOOP;
@@ -115,11 +115,45 @@ is(told_before_and_after("SELECT FROM dblink('dbname=postgres', \$\$$demote\$\$)
 	'3 NULL ', 'and by another one');
 sql($node, $promote);
 
-# One that began before the latest that has ended.
-sql($node, "SELECT dblink_connect('earlier', 'dbname=postgres'), dblink_exec('earlier', 'BEGIN')");
-sql($node, "SELECT FROM dblink('earlier', \$\$$demote\$\$) AS t(x text)");
-sql($node, 'CREATE TABLE later ()');
-is(told_before_and_after("SELECT dblink_exec('earlier', 'COMMIT')"), '3 NULL ', 'and by one that began earlier');
+# One that began before the latest that has ended, with savepoints and without.
+foreach my $earlier ($demote, q{UPDATE apikeys_private.apikey_member SET role = 'standard' WHERE user_id = 'cleo'})
+{
+	sql($node, "SELECT dblink_connect('earlier', 'dbname=postgres'), dblink_exec('earlier', 'BEGIN')");
+	sql($node, "DO \$do\$ BEGIN PERFORM dblink_send_query('earlier', \$\$$earlier\$\$); END \$do\$");
+	sql($node, "SELECT FROM dblink_get_result('earlier', false) AS t(x text)") for 1 .. 2;
+	sql($node, 'CREATE TABLE later (); DROP TABLE later');
+	is(told_before_and_after("SELECT dblink_exec('earlier', 'COMMIT')"), '3 NULL ', 'and by one that began earlier');
+	sql($node, "SELECT dblink_disconnect('earlier')");
+	sql($node, $promote);
+}
+
+#
+# Another principal within a statement
+#
+is(told_before_and_after(q{SELECT apikey_act_as('acme', 'bob')}), '3 NULL ',
+	'a call site does not remember another principal');
+is(told_before_and_after('RESET apikeys.principal'), '3 NULL ', 'nor one that is gone');
+
+#
+# Another organization, by a name that begins alike
+#
+sql($node, <<"EOS");
+SELECT apikey_save_org('acme2', 'Acme 2'), apikey_save_member('acme2', 'zoe', 'zoe\@acme.example', 'admin');
+SELECT apikey_save_org('acm', 'Acm'), apikey_save_member('acm', 'zoe', 'zoe\@acme.example', 'admin');
+EOS
+foreach my $org ('acme2', 'acm')
+{
+	my $theirs = $node->safe_psql('postgres', <<"EOS", extra_params => [ '-U', 'app' ]);
+BEGIN;
+SELECT apikey_act_as('$org', 'zoe') \\g /dev/null
+SELECT apikey_create('key');
+COMMIT;
+EOS
+	verify($node, $theirs, 1);
+	my $told = "SELECT (apikeys_private.apikey_usage_of('$org', apikey_suffix('$theirs'))).uses";
+	is(sql($node, $told), 1, "a superuser is told of organization $org");
+	is($session->query_safe("BEGIN; SET LOCAL ROLE of_ann; $told; COMMIT"), '', "an admin of acme is not");
+}
 
 $session->quit;
 hang_up($node);

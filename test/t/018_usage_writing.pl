@@ -39,6 +39,14 @@ flush($node);
 is(sql($node, $row), '3|f|127.0.0.1', 'a later one is');
 
 #
+# What is read by an index that is made anew
+#
+is(uses($node, $value), 3, 'a session reads what was written');
+$node->safe_psql('postgres',
+	'ALTER TABLE apikeys_private.apikey_usage DROP CONSTRAINT apikey_usage_pkey, ADD CONSTRAINT apikey_usage_pkey PRIMARY KEY (key_id)');
+is(uses($node, $value), 3, 'by an index made anew, too');
+
+#
 # What is swept away: the usage of keys that are no more, a day after the last use
 #
 my $named = <<'EOS';

@@ -13,6 +13,7 @@ use ApikeysTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $tries = $ENV{APIKEYS_TRIES} // 600;
 my $delayed = 40;
@@ -161,8 +162,21 @@ SET synchronous_commit = local;
 DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$key');
 EOS
 is(check_key($reader, $key), 't', 'who asks for a local commit does not wait');
+my $raised = make_key($primary, level => 'standard');
+$primary->safe_psql('postgres', "UPDATE apikeys_private.apikey_key SET level = 'admin' WHERE suffix = apikey_suffix('$raised')");
+pass('nor does a change that takes nothing away');
+# TRUNCATE takes keys away, too.  While it waits, nobody here can ask for a key.
+my $truncater = session($primary, user => 'postgres');
+$truncater->{stdin} .= "TRUNCATE apikeys_private.apikey_legacy;\n\\echo acknowledged\n";
+$truncater->{run}->pump_nb;
+my $two_wait = "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+ok($primary->poll_query_until('postgres', $two_wait), 'a TRUNCATE waits for the standby');
+usleep(300_000);
+is($primary->safe_psql('postgres', $two_wait), 't', 'to apply it, not only to have it');
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 $deleter->query_until(qr/acknowledged/, '');
+$truncater->query_until(qr/acknowledged/, '');
+$truncater->quit;
 is(check_key($reader, $last), 'f', 'dead with the acknowledgement');
 $primary->wait_for_catchup($standby, 'replay');
 is(check_key($reader, $key), 'f', 'and the other when it was replayed');

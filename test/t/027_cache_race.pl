@@ -176,6 +176,26 @@ sub race
 race($primary, 'primary', 1, $races);
 $primary->wait_for_catchup($standby, 'replay');
 
+# There too, what is changed is announced before the commit.
+my $verifier = session($standby);
+my ($value) = make_keys($primary, 1);
+$primary->safe_psql('postgres', 'VACUUM (FREEZE) apikeys_private.apikey_key');
+$primary->wait_for_catchup($standby, 'replay');
+ok(knows($verifier, $value), 'the standby knows a key');
+my $changer = $primary->background_psql('postgres');
+$changer->query_safe("BEGIN; DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$value')");
+# which has what was logged flushed
+$primary->safe_psql('postgres', 'SELECT txid_current()');
+$primary->wait_for_catchup($standby, 'replay');
+is($verifier->query_safe(sprintf($ApikeysTest::knows, 'apikey_key', $value)), 'f',
+	'and looks into the table while the key is being deleted');
+is(check_key($verifier, $value), 't', 'where it is alive until the commit');
+$changer->query_safe('COMMIT');
+$changer->quit;
+$primary->wait_for_catchup($standby, 'replay');
+is(check_key($verifier, $value), 'f', 'and dead then');
+$verifier->quit;
+
 # One after the other there too: else replay runs through many at once.
 $primary->append_conf('postgresql.conf', <<EOC);
 synchronous_standby_names = 'standby'

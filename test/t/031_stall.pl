@@ -81,7 +81,7 @@ push @{ $kinds{ $_->[0] } }, $_ for @private, @views;
 cmp_ok(scalar(@{ $kinds{r} }), '>=', 6, 'tables');
 cmp_ok(scalar(@{ $kinds{i} }), '>=', 14, 'indexes');
 cmp_ok(scalar(@{ $kinds{t} }), '>=', 6, 'tables of what is too long for a row');
-is(scalar(@{ $kinds{S} }), 1, 'a sequence');
+is(scalar(@{ $kinds{S} }), 3, 'sequences');
 is(scalar(@{ $kinds{c} }), 2, 'composite types');
 cmp_ok(scalar(@{ $kinds{v} }), '>=', 4, 'views');
 is(join(' ', grep { !/^[ritScv]$/ } keys %kinds), '', 'and nothing else');
@@ -472,7 +472,7 @@ WHERE a.usename = 'nobody' AND l.mode = 'AccessShareLock'
 EOS
 like($held, qr/apikeys_private\.$_\b/, "$_ is held by a transaction that goes on")
   for qw(apikey_key apikey_member apikey_legacy apikey_key_digest_excl);
-is(locks(), 'RowExclusiveLock S, RowShareLock r', 'by nothing that anybody waits for');
+is(locks(), 'RowExclusiveLock S, RowShareLock r, RowShareLock v', 'by nothing that anybody waits for');
 is(answers(), $right, 'behind which all is answered');
 
 # Runs it in a session of its own, and leaves it waiting.
@@ -522,7 +522,7 @@ note(scalar(@stalled) . ' statements wait for a view');
 
 # All views at once.
 my @waiting = map { leave_waiting("CREATE RULE r AS ON INSERT TO $_->[1] DO INSTEAD NOTHING") } @views;
-is(locks(), 'RowExclusiveLock S, RowShareLock r', 'nothing more is asked for');
+is(locks(), 'RowExclusiveLock S, RowShareLock r, RowShareLock v', 'nothing more is asked for');
 my $list = leave_waiting('SELECT * FROM apikeys');
 is(answers(), $right, 'when all lists are stalled, all is answered');
 give_up($list, @waiting);

@@ -119,6 +119,7 @@ SELECT apikey_save_member('acme', 'demoted', NULL, 'standard') \\g /dev/null
 SELECT apikey_save_member('acme', 'guested', NULL, 'guest') \\g /dev/null
 SELECT apikey_save_org('small', NULL, 'mobile') \\g /dev/null
 EOS
+	$node->safe_psql($db, "SELECT $schema.apikey_seal_history()");
 	return (@legacy, split(/\n/, $out), 'ak.' . 'x' x 43 . '/0000000');
 }
 
@@ -189,6 +190,8 @@ sub check_moved
 
 	is(verdicts($node, $db, $schema, @values), $verdicts, "$name: same verdicts, lists and rows");
 	is(privileges($node, $db), $privileges, "$name: same privileges");
+	is($node->safe_psql($db, "SELECT ok, (SELECT sum(events) > 20 FROM apikeys_private.apikey_seal) FROM $schema.apikey_verify_history()"),
+		't|t', "$name: history verifies");
 
 	my $value = $node->safe_psql($db, <<EOS, extra_params => [ '-U', 'app' ]);
 SET search_path = $schema;

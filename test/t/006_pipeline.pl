@@ -33,9 +33,9 @@ sub pipeline
 }
 
 my $refused = qr/ERROR:  the principal must be set in a transaction block\nHINT:  Begin a transaction first\./;
-is(pipeline('028_first', 2, $refused, $act, $note), '', 'nothing that follows it runs');
-is(pipeline('028_alone', 2, $refused, $act), '', 'nor is it a principal of what comes later');
-is(pipeline('028_begun', 0, qr/^/, 'BEGIN;', $act, $note, 'COMMIT;', $note), 'ann nobody nobody',
+is(pipeline('006_first', 2, $refused, $act, $note), '', 'nothing that follows it runs');
+is(pipeline('006_alone', 2, $refused, $act), '', 'nor is it a principal of what comes later');
+is(pipeline('006_begun', 0, qr/^/, 'BEGIN;', $act, $note, 'COMMIT;', $note), 'ann nobody nobody',
 	'after BEGIN, until COMMIT');
 
 # Newer servers take what follows the first statement for a transaction block:
