@@ -184,8 +184,8 @@ $primary->wait_for_catchup($standby, 'replay');
 ok(knows($verifier, $value), 'the standby knows a key');
 my $changer = $primary->background_psql('postgres');
 $changer->query_safe("BEGIN; DELETE FROM apikeys_private.apikey_key WHERE suffix = apikey_suffix('$value')");
-# which has what was logged flushed
-$primary->safe_psql('postgres', 'SELECT txid_current()');
+# a commit of something that was logged, which has what was before it flushed
+$primary->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 'apikeys', '')});
 $primary->wait_for_catchup($standby, 'replay');
 is($verifier->query_safe(sprintf($ApikeysTest::knows, 'apikey_key', $value)), 'f',
 	'and looks into the table while the key is being deleted');
